@@ -211,10 +211,10 @@ class Channel:
             for message in batch:
                 self._send(connection, encode(message))
                 self._sent(message)
-            if batch and everything:
-                next_send = self._clock() + self._pace.interval_s
-            elif closing:
+            if closing and not self._unsent:
                 raise _ClosingError
+            if everything and batch:
+                next_send = self._clock() + self._pace.interval_s
             if self._wait(connection, select.POLLIN, next_send if self._unsent else None):
                 _refuse_chatter(decoder.feed(_receive(connection)))
 
