@@ -67,6 +67,7 @@ class TallyWriter:
             os.close(descriptor)
         self._sequence = 0
         self._map[: _HEADER.size] = _HEADER.pack(_MAGIC, _VERSION, 0)
+        self.write(Usage(Counters(), Counters(), Counters()))
 
     def write(self, usage: Usage) -> None:
         """Once this returns, the counters outlive this process, however it ends."""
@@ -81,7 +82,7 @@ class TallyWriter:
 
 
 def read_tally(path: Path) -> Usage | None:
-    """The last counters that were completely written; None if there are none: empty, damaged, or another version.
+    """The last counters that were completely written; None if there are none: damaged, unfinished, another version.
 
     Raises:
         OSError: the file cannot be read.
@@ -102,7 +103,7 @@ class Tally:
         incarnation: the life of the engine that it belongs to.
         handler: the handler's key, see `handler_key`.
         path: the file.
-        usage: what it says; None if it is empty or damaged.
+        usage: what it says; None if it is damaged, or its handler ended while making it.
     """
 
     incarnation: str

@@ -60,8 +60,8 @@ def test_a_file_without_counts_gives_none(tmp_path: Path, content: bytes) -> Non
     assert read_tally(path) is None
 
 
-def test_a_tally_that_was_never_written_gives_none(tmp_path: Path) -> None:
-    assert read_tally(written(tmp_path / "t")) is None
+def test_a_tally_starts_with_zeros(tmp_path: Path) -> None:
+    assert read_tally(written(tmp_path / "t")) == usage(0)
 
 
 def test_a_handler_never_writes_over_another_ones_tally(tmp_path: Path) -> None:
