@@ -1,0 +1,7 @@
+"""`python -m plumised` is `plumised`."""
+
+import sys
+
+from plumised.cli import main
+
+sys.exit(main())

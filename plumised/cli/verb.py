@@ -1,0 +1,55 @@
+"""What a verb of the command line is, and what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from plumised.errors import PlumisedError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Mapping
+
+DEFAULT_CONFIG = Path("/etc/plumise/node.toml")
+
+
+class UsageError(PlumisedError):
+    """The command line cannot be understood."""
+
+    code = "usage"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a verb has of the world.
+
+    Attributes:
+        stdout: for what was asked for.
+        stderr: for what went wrong and for progress.
+        environ: the process's environment.
+        host_name: what this machine is called.
+    """
+
+    stdout: TextIO
+    stderr: TextIO
+    environ: Mapping[str, str]
+    host_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb.
+
+    Attributes:
+        name: as typed.
+        summary: one line for the overview of verbs.
+        configure: adds the verb's arguments to its parser.
+        run: does the work and returns the exit status; may raise `PlumisedError`.
+    """
+
+    name: str
+    summary: str
+    configure: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace, Context], int]

@@ -1,0 +1,126 @@
+"""The control socket's client, as the command line uses it: blocking, standard library only."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from plumised.errors import PlumisedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ANSWER_TIMEOUT_S = 10.0
+"""How long the daemon may take to answer; what takes longer names its own time."""
+MAX_ANSWER_BYTES = 4 << 20
+
+
+class ControlError(PlumisedError):
+    """The daemon refused what was asked, or its answer makes no sense."""
+
+    code = "control-refused"
+
+
+class NoDaemonError(PlumisedError):
+    """No daemon answers at the control socket."""
+
+    code = "no-daemon"
+
+
+class ControlTimeoutError(PlumisedError):
+    """What was waited for did not come in time."""
+
+    code = "timeout"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("plumised", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+@dataclass(frozen=True, slots=True)
+class ControlClient:
+    """Asks the daemon that listens at a control socket.
+
+    Every method raises `NoDaemonError` if there is none, `ControlTimeoutError` when an answer does not come in time,
+    and `ControlError` when the daemon refuses.
+    """
+
+    socket_path: Path
+
+    def status(self) -> str:
+        """The status as the JSON text that the daemon sent."""
+        return self._ask("GET", "/v1/status", ANSWER_TIMEOUT_S)
+
+    def wait(self, condition: str, timeout_s: float) -> str:
+        """Wait until the condition holds (`serving`, `registered` or `stopped`); the status at that time as JSON."""
+        query = urlencode({"for": condition, "timeout_s": timeout_s})
+        return self._ask("GET", f"/v1/wait?{query}", timeout_s + ANSWER_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Have the daemon stop; returns as soon as it has begun."""
+        self._ask("POST", "/v1/stop", ANSWER_TIMEOUT_S)
+
+    def restart_engine(self) -> None:
+        """Have the engine stopped and started again; returns as soon as that has begun."""
+        self._ask("POST", "/v1/restart-engine", ANSWER_TIMEOUT_S)
+
+    def _ask(self, method: str, target: str, timeout_s: float) -> str:
+        connection = _UnixConnection(self.socket_path, timeout_s)
+        try:
+            connection.request(method, target)
+            response = connection.getresponse()
+            body = response.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
+        except TimeoutError:
+            raise ControlTimeoutError(
+                f"The daemon at {self.socket_path} did not answer within {timeout_s:g} s",
+                "See its log: journalctl -u plumised.",
+            ) from None
+        except PermissionError:
+            raise NoDaemonError(
+                f"The control socket {self.socket_path} is not open to this user",
+                "Run the command as root or as a member of the group plumise.",
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise NoDaemonError(
+                f"No daemon answers at {self.socket_path}: {_why(error)}",
+                "Start it with `systemctl start plumised`, or name its socket with --socket.",
+            ) from None
+        finally:
+            connection.close()
+        if response.status == http.HTTPStatus.OK:
+            return body
+        raise _refusal(response.status, body)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such socket"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    return "it closed the connection"
+
+
+def _refusal(status: int, body: str) -> PlumisedError:
+    """The error that the daemon's answer describes."""
+    try:
+        answer = json.loads(body)
+        message, remedy = str(answer["message"]), str(answer["remedy"])
+    except (ValueError, TypeError, KeyError):
+        return ControlError(
+            f"The daemon answered {status} in a form that this program does not know",
+            "Use the command line of the same version as the daemon.",
+        )
+    if status == http.HTTPStatus.REQUEST_TIMEOUT:
+        return ControlTimeoutError(message, remedy)
+    return ControlError(message, remedy)
