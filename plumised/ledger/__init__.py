@@ -16,6 +16,7 @@ from plumised.ledger.errors import (
 from plumised.ledger.ledger import Ledger
 from plumised.ledger.records import (
     AcceptedReport,
+    Account,
     Figures,
     JsonValue,
     LedgerHealth,
@@ -32,6 +33,7 @@ from plumised.ledger.thread import LedgerThread
 
 __all__ = [
     "AcceptedReport",
+    "Account",
     "Figures",
     "ImplausibleUsageError",
     "JsonValue",

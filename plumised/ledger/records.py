@@ -65,12 +65,26 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """Where an Oracle keeps the counters that a report adds to. Another account counts from elsewhere.
+
+    Attributes:
+        agent: checksummed address.
+        url: of the Oracle.
+        dialect: in which the report is written.
+    """
+
+    agent: str
+    url: str
+    dialect: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReportInFlight:
     """A report that was signed and perhaps sent, and whose fate is not settled.
 
     Attributes:
-        dialect: in which it is written.
-        url: of the Oracle that it is for.
+        account: whose and where.
         timestamp: the signed one, seconds since the epoch.
         body: exactly what is sent, UTF-8 JSON.
         base: where its figures count from; becomes the base once it is accepted.
@@ -78,8 +92,7 @@ class ReportInFlight:
         proofs: ids of the proofs that it carries.
     """
 
-    dialect: str
-    url: str
+    account: Account
     timestamp: int
     body: str
     base: Figures
@@ -92,6 +105,7 @@ class AcceptedReport:
     """The last report that the Oracle is known to have accepted.
 
     Attributes:
+        account: whose and where.
         timestamp: the signed one.
         at: wall clock when its acceptance became known, seconds since the epoch.
         base: where its figures counted from.
@@ -99,6 +113,7 @@ class AcceptedReport:
         count: accepted reports so far, this one included.
     """
 
+    account: Account
     timestamp: int
     at: float
     base: Figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plumised.ledger.errors import StaleReportError
-from plumised.ledger.records import AcceptedReport, Figures, ReportBooks, ReportInFlight
+from plumised.ledger.records import AcceptedReport, Account, Figures, ReportBooks, ReportInFlight
 
 if TYPE_CHECKING:
     from plumised.ledger.database import Database, Row
@@ -58,16 +58,26 @@ class ReportTable:
             StaleReportError: another one is in flight.
             LedgerError: it must not be sent.
         """
-        base, covered = report.base, report.covered
+        account = report.account
         with self._database.transaction(durable=True):
             if self._in_flight() is not None:
                 raise StaleReportError(
-                    "a second report was started before the first was settled", "report this as a bug"
+                    "a second report was started before the first was settled",
+                    "report this as a bug",
                 )
             self._database.execute(
-                "INSERT INTO in_flight (id, dialect, url, timestamp, body, base_tokens, base_requests, base_service_us,"
-                " covered_tokens, covered_requests, covered_service_us) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (report.dialect, report.url, report.timestamp, report.body, *_columns(base), *_columns(covered)),
+                "INSERT INTO in_flight (id, agent, url, dialect, timestamp, body, base_tokens, base_requests,"
+                " base_service_us, covered_tokens, covered_requests, covered_service_us)"
+                " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    account.agent,
+                    account.url,
+                    account.dialect,
+                    report.timestamp,
+                    report.body,
+                    *_columns(report.base),
+                    *_columns(report.covered),
+                ),
             )
             self._proofs.carry(report.proofs)
 
@@ -84,13 +94,29 @@ class ReportTable:
         """
         with self._database.transaction(durable=True):
             report = self._settled(timestamp)
-            before = self._accepted()
-            accepted = AcceptedReport(timestamp, at, report.base, report.covered, before.count + 1 if before else 1)
+            account, before = report.account, self._accepted()
+            accepted = AcceptedReport(
+                account=account,
+                timestamp=timestamp,
+                at=at,
+                base=report.base,
+                covered=report.covered,
+                count=before.count + 1 if before else 1,
+            )
             self._database.execute(
-                "INSERT OR REPLACE INTO accepted (id, timestamp, at, count, base_tokens, base_requests,"
-                " base_service_us, covered_tokens, covered_requests, covered_service_us)"
-                " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (timestamp, at, accepted.count, *_columns(accepted.base), *_columns(accepted.covered)),
+                "INSERT OR REPLACE INTO accepted (id, agent, url, dialect, timestamp, at, count, base_tokens,"
+                " base_requests, base_service_us, covered_tokens, covered_requests, covered_service_us)"
+                " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    account.agent,
+                    account.url,
+                    account.dialect,
+                    timestamp,
+                    at,
+                    accepted.count,
+                    *_columns(accepted.base),
+                    *_columns(accepted.covered),
+                ),
             )
             self._proofs.deliver()
         return accepted
@@ -115,36 +141,36 @@ class ReportTable:
 
     def _in_flight(self) -> ReportInFlight | None:
         rows = self._database.rows(
-            "SELECT dialect, url, timestamp, body, base_tokens, base_requests, base_service_us,"
+            "SELECT agent, url, dialect, timestamp, body, base_tokens, base_requests, base_service_us,"
             " covered_tokens, covered_requests, covered_service_us FROM in_flight",
         )
         if not rows:
             return None
         row = rows[0]
         return ReportInFlight(
-            dialect=row.text(0),
-            url=row.text(1),
-            timestamp=row.integer(2),
-            body=row.text(3),
-            base=_figures(row, 4),
-            covered=_figures(row, 7),
+            account=_account(row),
+            timestamp=row.integer(3),
+            body=row.text(4),
+            base=_figures(row, 5),
+            covered=_figures(row, 8),
             proofs=self._proofs.carried(),
         )
 
     def _accepted(self) -> AcceptedReport | None:
         rows = self._database.rows(
-            "SELECT timestamp, at, count, base_tokens, base_requests, base_service_us,"
+            "SELECT agent, url, dialect, timestamp, at, count, base_tokens, base_requests, base_service_us,"
             " covered_tokens, covered_requests, covered_service_us FROM accepted",
         )
         if not rows:
             return None
         row = rows[0]
         return AcceptedReport(
-            timestamp=row.integer(0),
-            at=row.real(1),
-            base=_figures(row, 3),
-            covered=_figures(row, 6),
-            count=row.integer(2),
+            account=_account(row),
+            timestamp=row.integer(3),
+            at=row.real(4),
+            base=_figures(row, 6),
+            covered=_figures(row, 9),
+            count=row.integer(5),
         )
 
     def _last_signed(self) -> int:
@@ -153,6 +179,10 @@ class ReportTable:
 
     def _set_last_signed(self, timestamp: int) -> None:
         self._database.execute("INSERT OR REPLACE INTO signed (id, timestamp) VALUES (1, ?)", (timestamp,))
+
+
+def _account(row: Row) -> Account:
+    return Account(agent=row.text(0), url=row.text(1), dialect=row.text(2))
 
 
 def _columns(figures: Figures) -> tuple[int, int, int]:

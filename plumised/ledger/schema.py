@@ -30,12 +30,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE signed (id INTEGER PRIMARY KEY CHECK (id = 1), timestamp INTEGER NOT NULL) STRICT",
         """CREATE TABLE in_flight (
             id INTEGER PRIMARY KEY CHECK (id = 1),
-            dialect TEXT NOT NULL, url TEXT NOT NULL, timestamp INTEGER NOT NULL, body TEXT NOT NULL,
+            agent TEXT NOT NULL, url TEXT NOT NULL, dialect TEXT NOT NULL,
+            timestamp INTEGER NOT NULL, body TEXT NOT NULL,
             base_tokens INTEGER NOT NULL, base_requests INTEGER NOT NULL, base_service_us INTEGER NOT NULL,
             covered_tokens INTEGER NOT NULL, covered_requests INTEGER NOT NULL, covered_service_us INTEGER NOT NULL
         ) STRICT""",
         """CREATE TABLE accepted (
             id INTEGER PRIMARY KEY CHECK (id = 1),
+            agent TEXT NOT NULL, url TEXT NOT NULL, dialect TEXT NOT NULL,
             timestamp INTEGER NOT NULL, at REAL NOT NULL, count INTEGER NOT NULL,
             base_tokens INTEGER NOT NULL, base_requests INTEGER NOT NULL, base_service_us INTEGER NOT NULL,
             covered_tokens INTEGER NOT NULL, covered_requests INTEGER NOT NULL, covered_service_us INTEGER NOT NULL
