@@ -1,0 +1,73 @@
+"""What the Oracle knows of the chain: whether a wallet is registered, and how to get it registered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+RPC_TIMEOUT_S = 5.0
+SPONSOR_METHOD = "devnet_registerAgent"
+"""The devnet chain's own method: an agent's registration that another account pays for."""
+
+
+class ChainUnreachable(Exception):  # noqa: N818 - a state of the world
+    """The RPC did not answer, or not with a result."""
+
+
+class Registry(Protocol):
+    """Where registrations are looked up."""
+
+    async def is_registered(self, agent: str) -> bool:
+        """Whether the chain knows the agent (lower-case address). Raises ChainUnreachable."""
+        ...
+
+    async def sponsor(self, agent: str, name: str) -> None:
+        """Register the agent at the Oracle's cost and wait until it is done. Raises ChainUnreachable."""
+        ...
+
+
+class ListedRegistry:
+    """A registry without a chain: a set of addresses."""
+
+    def __init__(self, agents: Iterable[str] = ()) -> None:
+        self.agents = {agent.lower() for agent in agents}
+
+    async def is_registered(self, agent: str) -> bool:
+        """Whether the agent is in the set."""
+        return agent in self.agents
+
+    async def sponsor(self, agent: str, name: str) -> None:  # noqa: ARG002 - a set has no names
+        """Put the agent into the set."""
+        self.agents.add(agent)
+
+
+class ChainRegistry:
+    """The chain itself, over JSON-RPC."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+
+    async def is_registered(self, agent: str) -> bool:
+        """Ask `agent_isAgentAccount`."""
+        return await self._call("agent_isAgentAccount", agent, "latest") is True
+
+    async def sponsor(self, agent: str, name: str) -> None:
+        """Have the devnet chain register the agent."""
+        await self._call(SPONSOR_METHOD, agent, name)
+
+    async def _call(self, method: str, *parameters: str) -> object:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(parameters)}
+        timeout = aiohttp.ClientTimeout(total=RPC_TIMEOUT_S)
+        try:
+            async with self._session.post(self._url, json=request, timeout=timeout) as response:
+                answer = await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ChainUnreachable(f"{method}: {error}") from error
+        if not isinstance(answer, dict) or "result" not in answer:
+            raise ChainUnreachable(f"{method}: {answer}")
+        return answer["result"]
