@@ -1,0 +1,112 @@
+"""Entry point: reads the job from standard input, serves, and says why it ended.
+
+Exit status: 0 after an ordered stop, 78 when another start cannot help, 70 after any other failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from plumised.ipc.channel import Channel
+from plumised.ipc.job import EngineJob, JobError
+from plumised.ipc.messages import PROTOCOL, Failure, Hello, Refused, Role
+from plumised.petals.compat import apply as apply_compatibility
+from plumised.petals.compat import wrong_versions
+from plumised.petals.failures import EXIT_FAILURE, EXIT_PERMANENT, EngineError, describe
+from plumised.petals.lifeline import die_with_parent, name_process
+from plumised.petals.reporting import StateReporter
+from plumised.petals.settings import prepare_process
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_CLOSE_TIMEOUT_S: Final = 3.0
+logger = logging.getLogger("plumised.petals")
+
+
+def main() -> int:
+    """Run the engine. Returns its exit status."""
+    parent = os.getppid()
+    try:
+        job = EngineJob.from_json(sys.stdin.read())
+    except JobError as error:
+        sys.stderr.write(f"plumised.petals: {error}\n")
+        return EXIT_PERMANENT
+    die_with_parent(parent, signal.SIGINT)
+    name_process("plumise-engine")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    # Advice to the authors of petals and its dependencies; operators can do nothing about it.
+    warnings.simplefilter("ignore")
+
+    channel = Channel(
+        Path(job.socket), Hello(PROTOCOL, job.incarnation, Role.MAIN, 0, os.getpid()), on_refused=_on_refused
+    )
+    channel.start()
+    states = StateReporter(channel.publish)
+    status = 0
+    try:
+        _serve(job, channel, states)
+    except KeyboardInterrupt:
+        logger.info("Stopped before serving")
+    except Exception as error:
+        failure = describe(error)
+        if not isinstance(error, EngineError):
+            logger.exception("The engine ends")
+        status = _report(channel, failure)
+    states.stopped()
+    channel.close(_CLOSE_TIMEOUT_S)
+    return status
+
+
+def _serve(job: EngineJob, channel: Channel, states: StateReporter) -> None:
+    prepare_process(job, os.environ)
+    if wrong := wrong_versions():
+        found = ", ".join(f"{name} {version or 'missing'}" for name, version in sorted(wrong.items()))
+        raise EngineError(
+            "engine-environment",
+            f"the engine's Python environment {sys.prefix} is not the one this engine was made for: {found}",
+            "Install plumise-engine-petals, or point [engine] python to its interpreter.",
+            permanent=True,
+        )
+
+    # Imported here because they take seconds and read the variables that were just set.
+    from plumised.petals.progress_counter import RuntimeProgress  # noqa: PLC0415 -- see above
+    from plumised.petals.pulse import Pulse  # noqa: PLC0415 -- see above
+
+    progress = RuntimeProgress()
+    pulse = Pulse(channel.publish, progress)
+    pulse.start()
+    apply_compatibility()
+    from plumised.petals.server import Engine  # noqa: PLC0415 -- see above
+
+    engine = Engine(job, states, pulse, progress)
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        engine.interrupt()
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        engine.run()
+    finally:
+        pulse.stop()
+
+
+def _report(channel: Channel, failure: Failure) -> int:
+    logger.error("%s (%s). %s", failure.message, failure.code, failure.remedy)
+    channel.publish(failure)
+    return EXIT_PERMANENT if failure.permanent else EXIT_FAILURE
+
+
+def _on_refused(refusal: Refused) -> None:
+    logger.error("The daemon refuses this engine: %s (%s)", refusal.message, refusal.code)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

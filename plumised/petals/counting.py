@@ -1,0 +1,232 @@
+"""Counts the work that the connection handlers serve, before each reply leaves.
+
+Every handler is a forked process. It keeps its cumulative counters in its tally file, which survives any kill, and
+publishes them on its own connection to the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from contextvars import ContextVar
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, AsyncIterator, ClassVar, Final, Protocol  # noqa: UP035 -- hivemind knows this AsyncIterator only
+
+# Needed at run time: hivemind reads the annotations of every rpc_ method to know its messages.
+from hivemind.p2p import P2PContext  # noqa: TC002 -- see above
+from hivemind.proto import runtime_pb2  # noqa: TC002 -- see above
+from petals.server.handler import TransformerConnectionHandler
+from typing_extensions import override
+
+from plumised.ipc.channel import Channel
+from plumised.ipc.messages import PROTOCOL, Beat, Counters, Hello, Kind, Role, Usage
+from plumised.ipc.tally import TallyWriter, tally_path
+from plumised.petals.lifeline import die_with_parent, name_process
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from plumised.ipc.job import EngineJob
+
+_BEAT_INTERVAL_S: Final = 1.0
+_CLOSE_TIMEOUT_S: Final = 2.0
+
+
+class ActiveRequests(Protocol):
+    """Shared memory with one slot per handler: the number of RPCs that it is serving."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+_step_started: ContextVar[float] = ContextVar("_step_started")
+
+
+class UsageCounter:
+    """The cumulative counters of one handler process, made durable with every step.
+
+    Args:
+        record: makes a snapshot durable; called before the reply of the step that it includes leaves.
+        publish: tells the daemon; may coalesce.
+    """
+
+    def __init__(self, record: Callable[[Usage], None], publish: Callable[[Usage], None]) -> None:
+        self._record = record
+        self._publish = publish
+        self._counters = {kind: Counters() for kind in Kind}
+
+    def add(self, kind: Kind, *, tokens: int, service_s: float, first: bool) -> None:
+        """Count one step that is about to be answered.
+
+        Args:
+            kind: of the RPC.
+            tokens: batch size times sequence length.
+            service_s: seconds from the inputs being there to the result being there.
+            first: whether this is the first step of its RPC.
+        """
+        old = self._counters[kind]
+        self._counters[kind] = replace(
+            old,
+            requests=old.requests + first,
+            steps=old.steps + 1,
+            tokens=old.tokens + tokens,
+            service_us=old.service_us + max(0, round(service_s * 1e6)),
+        )
+        usage = self.snapshot()
+        self._record(usage)
+        self._publish(usage)
+
+    def snapshot(self) -> Usage:
+        """The counters as they are."""
+        return Usage(
+            inference=self._counters[Kind.INFERENCE],
+            forward=self._counters[Kind.FORWARD],
+            backward=self._counters[Kind.BACKWARD],
+        )
+
+
+def tokens_of(response: runtime_pb2.ExpertResponse) -> int:
+    """Batch size times sequence length of a reply's hidden states or gradients; 0 for a step without tokens."""
+    if not response.tensors:
+        return 0
+    size = response.tensors[0].size
+    return int(size[0]) * int(size[1]) if len(size) == 3 else 0  # noqa: PLR2004 -- [batch, sequence, hidden]
+
+
+class CountingConnectionHandler(TransformerConnectionHandler):
+    """Petals' handler, with every served step counted. Made in the main process; `run` is the handler's own process.
+
+    A subclass made by `counting_handler` sets the class variables; the instances are made by petals.
+    """
+
+    job: ClassVar[EngineJob]
+    active: ClassVar[ActiveRequests]
+    main_pid: ClassVar[int]
+    _usage: UsageCounter
+    _channel: Channel
+
+    @override
+    def run(self) -> None:
+        die_with_parent(self.main_pid, signal.SIGKILL)
+        # A signal to the whole group must not bypass the main process, which drains first.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        name_process(f"plumise-hdl-{self._handler_index}")
+        job = self.job
+        hello = Hello(PROTOCOL, job.incarnation, Role.HANDLER, self._handler_index, os.getpid())
+        tally = TallyWriter(tally_path(Path(job.tally_dir), job.incarnation, hello.index, hello.pid))
+        self._channel = Channel(Path(job.socket), hello)
+        self._usage = UsageCounter(tally.write, self._channel.publish)
+        self._channel.start()
+        try:
+            super().run()
+        finally:
+            self._channel.close(_CLOSE_TIMEOUT_S)
+            tally.close()
+
+    @override
+    async def add_p2p_handlers(self, *args: Any, **kwargs: Any) -> None:
+        # Keeps a reference: the loop holds tasks weakly.
+        self._beat_task = asyncio.create_task(self._beat())
+        await super().add_p2p_handlers(*args, **kwargs)
+
+    async def _beat(self) -> None:
+        """Prove that this process's event loop turns."""
+        turns = 0
+        while True:
+            turns += 1
+            self._channel.publish(Beat(loop=turns))
+            await asyncio.sleep(_BEAT_INTERVAL_S)
+
+    @contextlib.contextmanager
+    def _serving(self) -> Iterator[None]:
+        self.active[self._handler_index] += 1
+        try:
+            yield
+        finally:
+            self.active[self._handler_index] -= 1
+
+    @override
+    async def rpc_inference(
+        self, requests: AsyncIterator[runtime_pb2.ExpertRequest], context: P2PContext
+    ) -> AsyncIterator[runtime_pb2.ExpertResponse]:
+        first = True
+        with self._serving():
+            async for response in super().rpc_inference(requests, context):
+                if tokens := tokens_of(response):
+                    service_s = time.monotonic() - _step_started.get()
+                    self._usage.add(Kind.INFERENCE, tokens=tokens, service_s=service_s, first=first)
+                    first = False
+                yield response
+
+    @override
+    async def rpc_forward(self, request: runtime_pb2.ExpertRequest, context: P2PContext) -> runtime_pb2.ExpertResponse:
+        return await self._counted_unary(Kind.FORWARD, super().rpc_forward(request, context))
+
+    @override
+    async def rpc_backward(self, request: runtime_pb2.ExpertRequest, context: P2PContext) -> runtime_pb2.ExpertResponse:
+        return await self._counted_unary(Kind.BACKWARD, super().rpc_backward(request, context))
+
+    @override
+    async def rpc_forward_stream(
+        self, requests: AsyncIterator[runtime_pb2.ExpertRequest], context: P2PContext
+    ) -> AsyncIterator[runtime_pb2.ExpertResponse]:
+        async for part in self._counted_stream(Kind.FORWARD, super().rpc_forward_stream(requests, context)):
+            yield part
+
+    @override
+    async def rpc_backward_stream(
+        self, requests: AsyncIterator[runtime_pb2.ExpertRequest], context: P2PContext
+    ) -> AsyncIterator[runtime_pb2.ExpertResponse]:
+        async for part in self._counted_stream(Kind.BACKWARD, super().rpc_backward_stream(requests, context)):
+            yield part
+
+    @override
+    async def _iterate_inference_steps(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async for step in super()._iterate_inference_steps(*args, **kwargs):
+            _step_started.set(time.monotonic())
+            yield step
+
+    @override
+    async def _gather_inputs(self, *args: Any, **kwargs: Any) -> Any:
+        inputs = await super()._gather_inputs(*args, **kwargs)
+        _step_started.set(time.monotonic())
+        return inputs
+
+    async def _counted_unary(
+        self, kind: Kind, reply: Awaitable[runtime_pb2.ExpertResponse]
+    ) -> runtime_pb2.ExpertResponse:
+        started = time.monotonic()
+        with self._serving():
+            response = await reply
+            if tokens := tokens_of(response):
+                self._usage.add(kind, tokens=tokens, service_s=time.monotonic() - started, first=True)
+            return response
+
+    async def _counted_stream(
+        self, kind: Kind, reply: AsyncIterator[runtime_pb2.ExpertResponse]
+    ) -> AsyncIterator[runtime_pb2.ExpertResponse]:
+        # The first part of a streamed reply carries the shape of the whole tensor.
+        first = True
+        with self._serving():
+            async for part in reply:
+                if first and (tokens := tokens_of(part)):
+                    service_s = time.monotonic() - _step_started.get()
+                    self._usage.add(kind, tokens=tokens, service_s=service_s, first=True)
+                first = False
+                yield part
+
+
+def counting_handler(job: EngineJob, active: ActiveRequests) -> type[CountingConnectionHandler]:
+    """The handler class of this engine.
+
+    Args:
+        job: where to count and whom to tell.
+        active: one slot per handler, the number of RPCs that it is serving.
+    """
+    # hivemind derives the names of the RPCs from the name of the class; peers call petals' one.
+    name = TransformerConnectionHandler.__name__
+    return type(name, (CountingConnectionHandler,), {"job": job, "active": active, "main_pid": os.getpid()})

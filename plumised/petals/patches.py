@@ -1,0 +1,190 @@
+"""Everything that is changed in petals and hivemind, in one table: what, why, and what it relies on.
+
+Each entry replaces one attribute of an upstream module or class before the server is built. `relies_on` names the
+upstream code whose behaviour the replacement assumes; a test compares its fingerprint, so that another version does not
+slip in beneath it unread.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import inspect
+import shutil
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from plumised.petals.counting import counting_handler
+from plumised.petals.loading import block_loader, repo_file_loader
+from plumised.petals.progress import probed_runtime, progress_backend
+
+if TYPE_CHECKING:
+    from hivemind import DHT
+    from petals.server.server import ModuleContainer
+
+    from plumised.ipc.job import EngineJob
+    from plumised.petals.counting import ActiveRequests
+    from plumised.petals.progress_counter import RuntimeProgress
+    from plumised.petals.reporting import StateReporter
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One change.
+
+    Attributes:
+        target: dotted name of the attribute that is replaced.
+        reason: why upstream's own does not do.
+        relies_on: dotted names of upstream code that the replacement builds on.
+    """
+
+    target: str
+    reason: str
+    relies_on: tuple[str, ...]
+
+
+PATCHES: Final = (
+    Patch(
+        "petals.server.server.TransformerConnectionHandler",
+        "counts every step before its reply leaves, beats, and dies with the main process",
+        (
+            "petals.server.handler.TransformerConnectionHandler",
+            "hivemind.moe.server.connection_handler.ConnectionHandler.run",
+            "hivemind.p2p.servicer.ServicerBase",
+            "hivemind.utils.streaming.split_for_streaming",
+        ),
+    ),
+    Patch(
+        "petals.server.server.TransformerBackend",
+        "counts the blocks that the runtime computes, so that a long batch shows progress",
+        ("petals.server.backend.TransformerBackend.inference_step", "petals.server.backend._MergedInferenceStep"),
+    ),
+    Patch(
+        "petals.server.server.RuntimeWithDeduplicatedPools",
+        "answers probes between batches; upstream cannot tell a stuck runtime from an idle one",
+        (
+            "hivemind.moe.server.runtime.Runtime",
+            "petals.server.server.RuntimeWithDeduplicatedPools",
+        ),
+    ),
+    Patch(
+        "petals.server.server.ModuleContainer",
+        "reports loading and online",
+        ("petals.server.server.ModuleContainer", "petals.server.server.Server.run"),
+    ),
+    Patch(
+        "petals.server.server.load_pretrained_block",
+        "reports each loaded block, and names what a checkpoint lacks",
+        ("petals.server.from_pretrained.load_pretrained_block",),
+    ),
+    Patch(
+        "petals.server.from_pretrained._load_state_dict_from_repo_file",
+        "ends its retries, does not hide a damaged local file, and refuses pickles unless allowed",
+        (
+            "petals.server.from_pretrained._load_state_dict_from_repo_file",
+            "petals.server.from_pretrained._load_state_dict_from_local_file",
+            "petals.server.from_pretrained._load_state_dict_from_repo",
+        ),
+    ),
+    Patch(
+        "petals.server.throughput.measure_network_rps",
+        "takes the bandwidth from the settings; upstream runs a speed test against hosts of the internet",
+        ("petals.server.throughput.measure_network_rps", "petals.server.throughput.measure_throughput_info"),
+    ),
+    Patch(
+        "petals.server.server.DHT",
+        "dies with the main process",
+        ("hivemind.dht.dht.DHT.run", "petals.server.server.Server.__init__"),
+    ),
+    Patch(
+        "hivemind.p2p.p2p_daemon.P2P._UNIX_SOCKET_PREFIX",
+        "keeps p2pd's control sockets in the engine's own directory, where a kill leaves nothing for others to find",
+        ("hivemind.p2p.p2p_daemon.P2P.create", "hivemind.p2p.p2p_daemon.P2P.replicate"),
+    ),
+    Patch(
+        "hivemind.p2p.p2p_daemon.P2P._make_process_args",
+        "has the kernel end p2pd with the DHT process that started it; upstream leaves it behind with its port",
+        ("hivemind.p2p.p2p_daemon.P2P._make_process_args", "hivemind.p2p.p2p_daemon.P2P.create"),
+    ),
+)
+
+
+def apply_patches(
+    job: EngineJob,
+    progress: RuntimeProgress,
+    active: ActiveRequests,
+    *,
+    container: type[ModuleContainer],
+    dht: type[DHT],
+    states: StateReporter,
+) -> None:
+    """Put every replacement of `PATCHES` in its place. Once per process."""
+    replacements: dict[str, Any] = {
+        "petals.server.server.TransformerConnectionHandler": counting_handler(job, active),
+        "petals.server.server.TransformerBackend": progress_backend(progress),
+        "petals.server.server.RuntimeWithDeduplicatedPools": probed_runtime(progress, job.threads),
+        "petals.server.server.ModuleContainer": container,
+        "petals.server.server.load_pretrained_block": block_loader(states.block_loaded),
+        "petals.server.from_pretrained._load_state_dict_from_repo_file": repo_file_loader(
+            allow_pickle=job.allow_pickle
+        ),
+        "petals.server.throughput.measure_network_rps": functools.partial(_configured_network_rps, job.bandwidth_mbps),
+        "petals.server.server.DHT": dht,
+        "hivemind.p2p.p2p_daemon.P2P._UNIX_SOCKET_PREFIX": f"/unix{job.runtime_dir}/hivemind-",
+        "hivemind.p2p.p2p_daemon.P2P._make_process_args": _linked_process_args(),
+    }
+    for patch in PATCHES:
+        owner, name = _owner(patch.target)
+        setattr(owner, name, replacements.pop(patch.target))
+    if replacements:
+        raise AssertionError(f"replacements without an entry in the table: {sorted(replacements)}")
+
+
+def fingerprint(dotted_name: str) -> str:
+    """Digest of upstream source code, equal as long as its text is.
+
+    Raises:
+        AttributeError: upstream has no such name any more.
+    """
+    owner, name = _owner(dotted_name)
+    source = textwrap.dedent(inspect.getsource(getattr(owner, name)))
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+def _owner(dotted_name: str) -> tuple[Any, str]:
+    """The module or class that holds an attribute, and the attribute's name."""
+    parts = dotted_name.split(".")
+    for split in range(len(parts) - 1, 0, -1):
+        try:
+            owner: Any = importlib.import_module(".".join(parts[:split]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[split:-1]:
+            owner = getattr(owner, part)
+        if not hasattr(owner, parts[-1]):
+            break
+        return owner, parts[-1]
+    raise AttributeError(f"upstream has no {dotted_name}")
+
+
+def _configured_network_rps(bandwidth_mbps: float | None, config: Any, **_options: Any) -> float:
+    """Steps per second that the network carries, at 16 bits for each value of a hidden state, as petals computes it."""
+    return (bandwidth_mbps or _DEFAULT_MBPS) * 1e6 / (int(config.hidden_size) * 16)
+
+
+_DEFAULT_MBPS: Final = 100.0
+"""What petals assumes when its speed test fails."""
+
+
+def _linked_process_args() -> Any:
+    setpriv = shutil.which("setpriv")
+    owner, name = _owner("hivemind.p2p.p2p_daemon.P2P._make_process_args")
+    upstream = getattr(owner, name)
+
+    def make(*args: Any, **kwargs: Any) -> list[str]:
+        arguments: list[str] = upstream(*args, **kwargs)
+        return [setpriv, "--pdeathsig", "KILL", "--", *arguments] if setpriv else arguments
+
+    return staticmethod(make)

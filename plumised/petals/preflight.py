@@ -1,0 +1,97 @@
+"""What can be checked before the model is touched: the span, the ports, the identity."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from plumised.petals.failures import EngineError
+
+if TYPE_CHECKING:
+    from plumised.ipc.job import EngineJob
+
+_LISTEN: Final = re.compile(r"/(ip4|ip6)/([^/]+)/(tcp|udp)/(\d+)(?:/.*)?")
+
+
+def check_span(job: EngineJob, total_blocks: int) -> None:
+    """Refuse a span that the model does not have.
+
+    Raises:
+        EngineError: `span-outside-model`.
+    """
+    if job.last_block is not None and job.last_block > total_blocks:
+        raise EngineError(
+            "span-outside-model",
+            f"[engine] blocks = {job.first_block}:{job.last_block}, but {job.model} has the blocks 0:{total_blocks}",
+            f"Choose a span inside of 0:{total_blocks}.",
+            permanent=True,
+        )
+
+
+def check_ports(job: EngineJob) -> None:
+    """Refuse to start beside another program on the same port; p2pd would fail with less to say.
+
+    Raises:
+        EngineError: `port-taken` or `listen-address`.
+    """
+    for address in job.listen:
+        match = _LISTEN.fullmatch(address)
+        if match is None or match[4] == "0":
+            continue
+        family = socket.AF_INET if match[1] == "ip4" else socket.AF_INET6
+        kind = socket.SOCK_STREAM if match[3] == "tcp" else socket.SOCK_DGRAM
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind((match[2], int(match[4])))
+            except OSError as error:
+                raise _bind_failure(address, error) from error
+
+
+def check_identity(job: EngineJob) -> None:
+    """Refuse an identity file that cannot be read or made; an empty one counts as damaged.
+
+    Raises:
+        EngineError: `identity-unreadable`.
+    """
+    path = Path(job.identity_file)
+    problem = None
+    if path.exists():
+        if not path.is_file() or not os.access(path, os.R_OK):
+            problem = "is not a readable file"
+        elif path.stat().st_size == 0:
+            problem = "is empty"
+    elif not path.parent.is_dir():
+        problem = "cannot be made, its directory does not exist"
+    elif not os.access(path.parent, os.W_OK):
+        problem = "cannot be made, its directory is not writable"
+    if problem is not None:
+        raise EngineError(
+            "identity-unreadable",
+            f"the identity file {path} {problem}",
+            "Restore the file or its permissions; delete it only if the node may get another peer id.",
+            permanent=True,
+        )
+
+
+def _bind_failure(address: str, error: OSError) -> EngineError:
+    if error.errno == errno.EADDRINUSE:
+        return EngineError(
+            "port-taken",
+            f"another program listens on {address}",
+            "Stop that program, or choose another port in [swarm] listen.",
+            permanent=False,
+        )
+    return EngineError(
+        "listen-address",
+        f"cannot listen on {address}: {error.strerror}",
+        "[swarm] listen must name addresses of this machine and ports that the service may use.",
+        permanent=error.errno in (errno.EACCES, errno.EADDRNOTAVAIL),
+    )
