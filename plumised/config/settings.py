@@ -10,9 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from plumised.config import multiaddrs, urls, values
+from plumised.config.problems import UnfitError
 from plumised.config.urls import Listen
 
 MAINNET = 41956
@@ -45,18 +46,17 @@ PeerAddresses = Annotated[
 RpcUrls = Annotated[tuple[RpcUrl, ...], BeforeValidator(values.array), AfterValidator(values.distinct)]
 
 
-class Section(BaseModel):
+class Section(BaseModel, frozen=True, extra="forbid", strict=True):
     """A table of node.toml.
 
     Attributes:
         exclusive: pairs of keys of which at most one may be set.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=False)
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = ()
 
 
-class NodeSettings(Section):
+class NodeSettings(Section, frozen=True):
     """The node itself: its name and where it keeps its files."""
 
     name: Annotated[str, AfterValidator(values.node_name)] = Field(
@@ -80,7 +80,7 @@ class NodeSettings(Section):
     )
 
 
-class EngineSettings(Section):
+class EngineSettings(Section, frozen=True):
     """The engine: the Petals server that the daemon keeps running."""
 
     exclusive = (("blocks", "num_blocks"),)
@@ -168,7 +168,7 @@ class EngineSettings(Section):
         return _scaled(self.cache_limit_gb, BYTES_PER_GB)
 
 
-class SwarmSettings(Section):
+class SwarmSettings(Section, frozen=True):
     """The swarm: the peers that serve one model together."""
 
     exclusive = (("initial_peers", "new_swarm"),)
@@ -212,7 +212,7 @@ class SwarmSettings(Section):
     use_relay: bool = Field(True, description="Be reachable through other peers when behind NAT or a firewall.")
 
 
-class OracleSettings(Section):
+class OracleSettings(Section, frozen=True):
     """The Oracle: the service that books the work."""
 
     enabled: bool = Field(True, description="Report work to the Oracle.")
@@ -242,7 +242,7 @@ class OracleSettings(Section):
     )
 
 
-class ChainSettings(Section):
+class ChainSettings(Section, frozen=True):
     """The chain: registration and heartbeats."""
 
     enabled: bool = Field(True, description="Register the node and send heartbeats.")
@@ -298,7 +298,7 @@ class ChainSettings(Section):
         return _scaled(self.low_balance_plm, WEI_PER_PLM)
 
 
-class WalletSettings(Section):
+class WalletSettings(Section, frozen=True):
     """The wallet. Its password is never written into this file."""
 
     exclusive = (("password_file", "password_credential"),)
@@ -322,7 +322,7 @@ class WalletSettings(Section):
     )
 
 
-class RewardsSettings(Section):
+class RewardsSettings(Section, frozen=True):
     """Rewards for the work."""
 
     auto_claim: bool = Field(False, description="Claim rewards by itself.")
@@ -336,7 +336,7 @@ class RewardsSettings(Section):
         return _scaled(self.threshold_plm, WEI_PER_PLM)
 
 
-class MetricsSettings(Section):
+class MetricsSettings(Section, frozen=True):
     """Metrics for Prometheus, and /health."""
 
     listen: Annotated[Listen | None, BeforeValidator(urls.listen)] = Field(
@@ -344,7 +344,7 @@ class MetricsSettings(Section):
     )
 
 
-class LogSettings(Section):
+class LogSettings(Section, frozen=True):
     """The log, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
@@ -355,10 +355,8 @@ class LogSettings(Section):
     )
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
     """All of node.toml. Values are in their canonical form; every path is absolute."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     node: NodeSettings
     engine: EngineSettings = Field(default_factory=lambda: EngineSettings.model_validate({}))
@@ -401,13 +399,20 @@ def with_derived(tables: dict[str, object]) -> dict[str, object]:
     filled = dict(tables)
     node, chain = filled.get("node"), filled.get("chain", {})
     for section, key, directory_key, name in _IN_DIRECTORY:
-        directory = node.get(directory_key) if isinstance(node, dict) else None
+        directory = _directory(node.get(directory_key)) if isinstance(node, dict) else None
         table = filled.get(section, {})
-        if isinstance(directory, str | Path) and isinstance(table, dict) and key not in table:
-            filled[section] = {**table, key: f"{str(directory).rstrip('/')}/{name}"}
+        if directory is not None and isinstance(table, dict) and key not in table:
+            filled[section] = {**table, key: directory / name}
     if isinstance(chain, dict) and chain.get("chain_id", MAINNET) == MAINNET and "agent_registry" not in chain:
         filled["chain"] = {**chain, "agent_registry": MAINNET_REGISTRY}
     return filled
+
+
+def _directory(value: object) -> Path | None:
+    try:
+        return values.absolute_path(value)
+    except UnfitError:
+        return None
 
 
 def _scaled(amount: float, unit: int) -> int:

@@ -179,14 +179,19 @@ def _pattern(pattern: re.Pattern[str], what: str, remedy: str) -> Callable[[str]
 revision = _pattern(_REVISION, "a revision", "Write a branch, a tag or a commit of the model's repository.")
 device = _pattern(_DEVICE, "a device", 'Write "auto", "cpu", "cuda", "cuda:0" (or another number) or "mps".')
 prefix = _pattern(_PREFIX, "a prefix", "Write letters, digits, hyphens and underscores, no dots.")
-credential = _pattern(
-    _CREDENTIAL,
-    "a credential's name",
-    "Write the name, without any path, that LoadCredential= gives it in the unit.",
-)
 public_name = _pattern(
     re.compile(r"[^\x00-\x1f\x7f]{1,100}"), "a public name", "Write 1 to 100 characters without line breaks."
 )
+
+
+def credential(value: str) -> str:
+    """The name of a systemd credential; not repeated in messages, since it may be the password by mistake."""
+    if _CREDENTIAL.fullmatch(value):
+        return value
+    raise UnfitError(
+        "is not a credential's name",
+        "Write the name, without any path, that LoadCredential= gives it in the unit.",
+    )
 
 
 def throughput(value: object) -> float | None:
