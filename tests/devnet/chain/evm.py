@@ -1,0 +1,83 @@
+"""The virtual machine of the devnet (py-evm's Paris with the chain's native contracts) and its genesis.
+
+Paris is the last fork whose blocks have neither withdrawals nor blobs: legacy, access-list and EIP-1559 transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from eth.abc import ComputationAPI, StateAPI, TransactionExecutorAPI
+from eth.chains.base import MiningChain
+from eth.vm.forks.paris import ParisVM
+from eth.vm.forks.paris.computation import ParisComputation
+from eth.vm.forks.paris.state import ParisState, ParisTransactionExecutor
+from eth_tester.backends.pyevm.main import get_default_genesis_params, setup_tester_chain
+from eth_typing import Address
+
+from tests.devnet.chain.contracts import AGENT_REGISTRY, CONTRACTS, EPOCH_LENGTH_SLOT, REWARD_POOL
+from tests.devnet.chain.precompiles import CLAIM_REWARD, PRECOMPILES
+
+GAS_LIMIT: Final = 30_000_000
+COINBASE: Final = bytes(19) + b"\xfe"
+"""Takes the tips; a precompile's address would take them for calls."""
+
+NATIVE_CODE: Final = b"\xfe"
+"""What eth_getCode shows for a native contract: INVALID, so that the account is seen to be a contract."""
+
+_PURSE_WEI: Final = 10**27
+
+
+class DevnetComputation(ParisComputation):
+    """Runs the native contracts beside Ethereum's own precompiles."""
+
+    _precompiles: dict[Address, Callable[[ComputationAPI], ComputationAPI]] = {  # noqa: RUF012 - py-evm's declaration
+        **ParisComputation.get_precompiles(),
+        **{Address(at): code for at, code in (PRECOMPILES | CONTRACTS).items()},
+    }
+
+
+class DevnetTransactionExecutor(ParisTransactionExecutor):
+    """Executes a transaction as Paris does."""
+
+
+class DevnetState(ParisState):
+    """State whose calls reach the native contracts."""
+
+    computation_class = DevnetComputation
+    transaction_executor_class: type[TransactionExecutorAPI] = DevnetTransactionExecutor
+
+
+class DevnetVM(ParisVM):
+    """Paris with the chain's precompiles and contracts."""
+
+    _state_class: type[StateAPI] = DevnetState
+
+
+def genesis(
+    *, chain_id: int, timestamp: int, base_fee: int, epoch_blocks: int, funds: Mapping[bytes, int]
+) -> MiningChain:
+    """Return a chain that has its genesis block only.
+
+    Precompiles start with nonce 1, since an empty account would be cleared together with its storage, and those that
+    pay rewards start with a purse.
+    """
+    account: dict[bytes, dict[str, Any]] = {
+        at: {"balance": 0, "nonce": 1, "code": b"", "storage": {}} for at in PRECOMPILES
+    }
+    account |= {at: {"balance": 0, "nonce": 1, "code": NATIVE_CODE, "storage": {}} for at in CONTRACTS}
+    for payer in (CLAIM_REWARD, REWARD_POOL):
+        account[payer]["balance"] = _PURSE_WEI
+    account[REWARD_POOL]["storage"] = {EPOCH_LENGTH_SLOT: epoch_blocks}
+    account |= {at: {"balance": wei, "nonce": 0, "code": b"", "storage": {}} for at, wei in funds.items()}
+    _, chain = setup_tester_chain(
+        get_default_genesis_params({"timestamp": timestamp, "gas_limit": GAS_LIMIT, "coinbase": COINBASE})
+        | {"base_fee_per_gas": base_fee},
+        account,
+        vm_configuration=((0, DevnetVM),),
+    )
+    if not isinstance(chain, MiningChain):
+        raise TypeError("eth-tester made no chain")
+    chain.chain_id = chain_id
+    return chain
