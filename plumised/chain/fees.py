@@ -81,6 +81,26 @@ def propose(market: FeeMarket, cap: int) -> Fee | None:
     return DynamicFee(max_fee=min(2 * market.base_fee + wanted_tip, cap), tip=wanted_tip)
 
 
+def affordable(fee: Fee, market: FeeMarket, gas: int, balance: int) -> Fee | None:
+    """Return `fee`, with less headroom where the balance asks for it.
+
+    Args:
+        fee: what `propose` said.
+        market: what the chain asks.
+        gas: the transaction's limit.
+        balance: wei.
+
+    Returns:
+        A fee that `balance` covers and the next block takes, or None where there is none.
+    """
+    if gas * fee.highest <= balance:
+        return fee
+    most = balance // gas
+    if isinstance(fee, LegacyFee) or market.base_fee is None or most < market.base_fee + fee.tip:
+        return None
+    return DynamicFee(max_fee=most, tip=fee.tip)
+
+
 def raised(previous: Fee, market: FeeMarket, cap: int) -> Fee | None:
     """Return the fee of a replacement: above `previous` by what nodes demand, and what the chain asks if that is more.
 

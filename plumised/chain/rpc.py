@@ -1,0 +1,170 @@
+"""Several RPC endpoints as one: the first of the list that works is used, within deadlines and bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from aiohttp import ClientSession, TCPConnector
+
+from plumised.chain.endpoint import Endpoint, EndpointStatus
+from plumised.chain.rpc_errors import (
+    NoUsableRpcError,
+    RpcBadAnswerError,
+    RpcError,
+    RpcMethodMissingError,
+    RpcRefusedError,
+    RpcUnreachableError,
+    WrongChainError,
+)
+from plumised.chain.timing import Timing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+T = TypeVar("T")
+
+_MOST_CALLS = 8
+"""Calls in flight at a time."""
+
+_LIMIT_EXCEEDED = -32005
+_INTERNAL = -32603
+_ANSWERS_BY_REFUSAL = {"eth_call", "eth_sendRawTransaction"}
+"""Methods whose refusal is the answer: that a call reverts, that a transaction is not taken."""
+
+_NODE_TROUBLE = ("rate limit", "too many requests", "header not found", "missing trie node", "timed out", "timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class RpcStatus:
+    """What is known of the endpoints.
+
+    Attributes:
+        in_use: name of the endpoint that gave the last answer, or None before the first.
+        endpoints: all, in the configured order.
+    """
+
+    in_use: str | None
+    endpoints: tuple[EndpointStatus, ...]
+
+
+class Rpc:
+    """The chain's RPC endpoints. An asynchronous context manager that owns their connections.
+
+    A call goes to the endpoints in the configured order, passing over those that rest after a failure and putting
+    those last whose latest block is old, until one answers. `eth_chainId` is checked on each before it is used, and
+    again every two minutes and after each failure.
+
+    Args:
+        urls: http or https; at least one.
+        chain_id: that they must serve.
+        timeout_s: for a call to one endpoint.
+        behind_after_s: age of the latest block from which an endpoint counts as behind.
+        timing: time and chance.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        chain_id: int,
+        *,
+        timeout_s: float = 10.0,
+        behind_after_s: float = 120.0,
+        timing: Timing | None = None,
+    ) -> None:
+        if not urls:
+            raise ValueError("there must be at least one URL")
+        self.chain_id = chain_id
+        self._urls = tuple(urls)
+        self._timeout_s = timeout_s
+        self._behind_after_s = behind_after_s
+        self._timing = timing or Timing()
+        self._slots = asyncio.Semaphore(_MOST_CALLS)
+        self._session: ClientSession | None = None
+        self._endpoints: tuple[Endpoint, ...] = ()
+        self._in_use: str | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = ClientSession(connector=TCPConnector(limit=_MOST_CALLS, keepalive_timeout=4.0))
+        self._endpoints = tuple(
+            Endpoint(
+                url,
+                self._session,
+                self.chain_id,
+                timeout_s=self._timeout_s,
+                behind_after_s=self._behind_after_s,
+                timing=self._timing,
+            )
+            for url in self._urls
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def status(self) -> RpcStatus:
+        """Return what is known of the endpoints, without asking them."""
+        return RpcStatus(self._in_use, tuple(endpoint.status() for endpoint in self._endpoints))
+
+    async def request(self, method: str, params: tuple[object, ...], read: Callable[[object], T]) -> T:
+        """Return the result of a call, from the first endpoint that gives one which `read` understands.
+
+        Args:
+            method: of JSON-RPC.
+            params: its parameters.
+            read: turns the result into a value; MalformedAnswerError where it cannot be one.
+
+        Raises:
+            RpcRefusedError: an endpoint refused the call itself; another would too.
+            RpcMethodMissingError: the endpoints that answered do not have the method.
+            NoUsableRpcError: no endpoint answered, or all rest after failures.
+        """
+        missing: RpcMethodMissingError | None = None
+        async with self._slots:
+            for endpoint in sorted(self._endpoints, key=lambda each: each.behind_s is not None):
+                if endpoint.resting:
+                    continue
+                try:
+                    result = await endpoint.request(method, params, read)
+                except RpcMethodMissingError as error:
+                    endpoint.answered()
+                    missing = missing or error
+                except RpcRefusedError as error:
+                    if not _is_trouble_of_the_node(method, error):
+                        endpoint.answered()
+                        self._in_use = endpoint.name
+                        raise
+                    endpoint.failed(error)
+                except (RpcUnreachableError, RpcBadAnswerError, WrongChainError) as error:
+                    endpoint.failed(error)
+                else:
+                    endpoint.answered()
+                    self._in_use = endpoint.name
+                    return result
+        raise missing or self._none_usable()
+
+    def _none_usable(self) -> RpcError:
+        statuses = [endpoint.status() for endpoint in self._endpoints]
+        reasons = "; ".join(status.problem.message for status in statuses if status.problem is not None)
+        retry_in_s = min(status.retry_in_s for status in statuses)
+        remedies = {status.problem.remedy for status in statuses if status.problem is not None}
+        return NoUsableRpcError(
+            f"No RPC endpoint of the chain can be used: {reasons or 'all rest'} (next try in {retry_in_s:.0f} s)",
+            remedies.pop() if len(remedies) == 1 else "Check the network and [chain] rpc_urls.",
+        )
+
+
+def _is_trouble_of_the_node(method: str, refusal: RpcRefusedError) -> bool:
+    """Whether another endpoint may well answer what this one refused."""
+    if refusal.number == _LIMIT_EXCEEDED:
+        return True
+    if method == "eth_sendRawTransaction":
+        return False
+    if refusal.number == _INTERNAL and method not in _ANSWERS_BY_REFUSAL:
+        return True
+    return any(words in refusal.text.lower() for words in _NODE_TROUBLE)
