@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypedDict, TypeVar, Unpack
 
 import aiohttp
-from pydantic import BaseModel, JsonValue, TypeAdapter
+from pydantic import BaseModel, JsonValue
 
 from tests.devnet.chain import model
-from tests.devnet.chain.mempool import BelowBaseFee
 from tests.devnet.chain.model import Fault, FaultMode, Mining, MiningMode, RewardSource
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from tests.devnet.chain.mempool import BelowBaseFee
 
 Answer = TypeVar("Answer")
 Item = TypeVar("Item", bound=BaseModel)
 
 PATIENCE_S: Final = 20.0
 _POLL_S: Final = 0.5
+
+
+class FaultDetails(TypedDict, total=False):
+    """What some modes of model.Fault take."""
+
+    delay_s: float
+    code: int
+    message: str
+    result: JsonValue
+    chain_id: int
+    blocks_behind: int
 
 
 class AdminError(Exception):
@@ -105,29 +118,10 @@ class Admin:
         *methods: str,
         count: int | None = None,
         for_s: float | None = None,
-        delay_s: float = 1.0,
-        code: int = -32000,
-        message: str = "internal error",
-        result: JsonValue = None,
-        chain_id: int = 1,
-        blocks_behind: int = 0,
+        **details: Unpack[FaultDetails],
     ) -> None:
         """Switch on a fault, for all calls or for `methods` only; see model.Fault."""
-        await self._post(
-            "faults",
-            Fault(
-                mode=mode,
-                methods=methods,
-                count=count,
-                for_s=for_s,
-                delay_s=delay_s,
-                code=code,
-                message=message,
-                result=result,
-                chain_id=chain_id,
-                blocks_behind=blocks_behind,
-            ),
-        )
+        await self._post("faults", Fault(mode=mode, methods=methods, count=count, for_s=for_s, **details))
 
     async def clear_faults(self) -> None:
         """Switch all faults off; requests that hang are reset."""
@@ -211,7 +205,10 @@ class Admin:
         return await self._request("GET", name, None, query)
 
     async def _list(self, name: str, kind: type[Item]) -> tuple[Item, ...]:
-        return TypeAdapter(tuple[kind, ...]).validate_python(await self._get(name))
+        answer = await self._get(name)
+        if not isinstance(answer, list):
+            raise AdminError(f"no list of {name}: {answer!r}")
+        return tuple(kind.model_validate(each) for each in answer)
 
     async def _post(self, name: str, wanted: BaseModel) -> JsonValue:
         return await self._request("POST", name, wanted.model_dump_json(), {})

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
-from eth.abc import StateAPI
 from eth_typing import Address
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from tests.devnet.chain import model, queries
 from tests.devnet.chain.contracts import REWARD_POOL, contribution_slots, reward_slots
-from tests.devnet.chain.faults import Active
 from tests.devnet.chain.native import Storage
-from tests.devnet.chain.node import Node
 from tests.devnet.chain.precompiles import CLAIM_REWARD, due_slot
-from tests.devnet.chain.rpc_server import RpcPort
+
+if TYPE_CHECKING:
+    from eth.abc import StateAPI
+
+    from tests.devnet.chain.faults import Active
+    from tests.devnet.chain.node import Node
+    from tests.devnet.chain.rpc_server import RpcPort
 
 Request = TypeVar("Request", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

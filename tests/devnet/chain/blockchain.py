@@ -67,6 +67,7 @@ class Sealed:
     """A block with the outcome of its transactions."""
 
     header: BlockHeaderAPI
+    base_fee: int
     size: int
     mined: tuple[Mined, ...]
 
@@ -138,7 +139,9 @@ class Blockchain:
             funds=self.funds,
         )
         header = self._chain.get_canonical_head()
-        self.blocks: list[Sealed] = [Sealed(header, _size(self._chain.get_block_by_header(header)), ())]
+        self.blocks: list[Sealed] = [
+            Sealed(header, self.conditions.base_fee, _size(self._chain.get_block_by_header(header)), ())
+        ]
         self.pool = Mempool()
         self._branch = 0
         self._places: dict[bytes, tuple[int, int]] = {}
@@ -236,12 +239,12 @@ class Blockchain:
     def call(self, call: Call, height: int) -> Outcome:
         """Run a call on the state after block `height`; raises RejectedError when it could not even start."""
         state = self.state(height)
-        header = self.blocks[height].header
+        base_fee = self.blocks[height].base_fee
         gas = min(call.gas if call.gas is not None else CALL_GAS_CAP, CALL_GAS_CAP)
-        if call.fee_cap and call.fee_cap < header.base_fee_per_gas:
+        if call.fee_cap and call.fee_cap < base_fee:
             raise RejectedError(
                 f"err: max fee per gas less than block base fee: address 0x{call.sender.hex()}, "
-                f"maxFeePerGas: {call.fee_cap}, baseFee: {header.base_fee_per_gas} (supplied gas {gas})"
+                f"maxFeePerGas: {call.fee_cap}, baseFee: {base_fee} (supplied gas {gas})"
             )
         balance = self._account_in(state, call.sender).balance
         if balance < gas * call.fee_cap + call.value:
@@ -253,22 +256,27 @@ class Blockchain:
         if gas < intrinsic:
             raise RejectedError(f"err: intrinsic gas too low: have {gas}, want {intrinsic} (supplied gas {gas})")
         context = state.get_transaction_context_class()(gas_price=call.fee_cap, origin=Address(call.sender))
-        creates = call.to is None
-        to = CREATE_CONTRACT_ADDRESS if call.to is None else Address(call.to)
+        if call.to is None:
+            made = generate_contract_address(Address(call.sender), state.get_nonce(Address(call.sender)))
+            creation = Message(
+                gas=gas - intrinsic,
+                to=CREATE_CONTRACT_ADDRESS,
+                sender=Address(call.sender),
+                value=call.value,
+                data=b"",
+                code=call.data,
+                create_address=made,
+            )
+            return _outcome(evm.DevnetComputation.apply_create_message(state, creation, context), intrinsic)
         message = Message(
             gas=gas - intrinsic,
-            to=to,
+            to=Address(call.to),
             sender=Address(call.sender),
             value=call.value,
-            data=b"" if creates else call.data,
-            code=call.data if creates else state.get_code(to),
-            create_address=generate_contract_address(Address(call.sender), state.get_nonce(Address(call.sender)))
-            if creates
-            else None,
+            data=call.data,
+            code=state.get_code(Address(call.to)),
         )
-        machine = evm.DevnetComputation
-        apply = machine.apply_create_message if creates else machine.apply_message
-        return _outcome(apply(state, message, context), intrinsic)
+        return _outcome(evm.DevnetComputation.apply_message(state, message, context), intrinsic)
 
     def estimate(self, call: Call, height: int) -> Outcome:
         """Return the outcome of `call` with the least gas at which it succeeds as `gas_used`.
@@ -336,7 +344,8 @@ class Blockchain:
             coinbase=Address(evm.COINBASE),
             extra_data=f"plumise devnet/{self._branch}".encode(),
         )
-        header = fresh.copy(base_fee_per_gas=self.conditions.base_fee)
+        base_fee = self.conditions.base_fee
+        header = fresh.copy(base_fee_per_gas=base_fee)
         machine = self._chain.get_vm(header)
         if edit is not None:
             edit(machine.state)
@@ -346,7 +355,7 @@ class Blockchain:
         logs = 0
         for index, (transaction, sender) in enumerate(transactions):
             receipt, computation = machine.apply_transaction(header, transaction)
-            mined.append(_mined(transaction, sender, index, receipt, computation, header, logs))
+            mined.append(_mined(transaction, sender, index, receipt, computation, base_fee, int(header.gas_used), logs))
             logs += len(receipt.logs)
             header = machine.add_receipt_to_header(header, receipt)
             receipts.append(receipt)
@@ -356,7 +365,7 @@ class Blockchain:
         )
         sealed = block.copy(header=block.header.copy(state_root=machine.state.state_root))
         self._chain.chaindb.persist_header(sealed.header)
-        return Sealed(sealed.header, _size(sealed), tuple(mined))
+        return Sealed(sealed.header, base_fee, _size(sealed), tuple(mined))
 
     def _append(self, block: Sealed) -> None:
         self.blocks.append(block)
@@ -406,10 +415,10 @@ def _mined(
     index: int,
     receipt: ReceiptAPI,
     computation: ComputationAPI,
-    header: BlockHeaderAPI,
+    base_fee: int,
+    gas_before: int,
     logs_before: int,
 ) -> Mined:
-    base_fee = int(header.base_fee_per_gas)
     creates = transaction.to == CREATE_CONTRACT_ADDRESS
     return Mined(
         transaction=transaction,
@@ -417,7 +426,7 @@ def _mined(
         index=index,
         succeeded=computation.is_success,
         error=None if computation.is_success else _error_text(computation),
-        gas_used=int(receipt.gas_used) - int(header.gas_used),
+        gas_used=int(receipt.gas_used) - gas_before,
         cumulative_gas=int(receipt.gas_used),
         gas_price=min(transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas + base_fee),
         bloom=int(receipt.bloom),

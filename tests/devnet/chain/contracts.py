@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from eth_abi import decode, encode
+from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from tests.devnet.chain.admin import Admin
 from tests.devnet.chain.model import Mining, MiningMode
 from tests.devnet.chain.server import Options, Ports, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
 
 START_PATIENCE_S: Final = 30.0
 STOP_PATIENCE_S: Final = 10.0
@@ -49,7 +51,7 @@ class DevChain:
         )
         self._ports: Future[tuple[Ports, Callable[[], None]]] = Future()
         self._thread = threading.Thread(target=self._run, name="devnet-chain", daemon=True)
-        self._stop: Callable[[], None] = lambda: None
+        self._stop = _nothing
         self.url = ""
         self.admin_url = ""
         self.admin = Admin("")
@@ -86,3 +88,7 @@ class DevChain:
             loop.call_soon_threadsafe(stop.set)
 
         await serve(self._options, lambda ports: self._ports.set_result((ports, ask_to_stop)), stop)
+
+
+def _nothing() -> None:
+    """Stop what has not started."""

@@ -5,19 +5,24 @@ Paris is the last fork whose blocks have neither withdrawals nor blobs: legacy, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from eth.abc import ComputationAPI, StateAPI, TransactionExecutorAPI
 from eth.chains.base import MiningChain
 from eth.vm.forks.paris import ParisVM
 from eth.vm.forks.paris.computation import ParisComputation
-from eth.vm.forks.paris.state import ParisState, ParisTransactionExecutor
+from eth.vm.forks.paris.state import ParisState
 from eth_tester.backends.pyevm.main import get_default_genesis_params, setup_tester_chain
 from eth_typing import Address
 
-from tests.devnet.chain.contracts import AGENT_REGISTRY, CONTRACTS, EPOCH_LENGTH_SLOT, REWARD_POOL
+from tests.devnet.chain.contracts import CONTRACTS, EPOCH_LENGTH_SLOT, REWARD_POOL
 from tests.devnet.chain.precompiles import CLAIM_REWARD, PRECOMPILES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eth.vm.state import BaseState
+
+    from tests.devnet.chain.native import NativeCode
 
 GAS_LIMIT: Final = 30_000_000
 COINBASE: Final = bytes(19) + b"\xfe"
@@ -29,30 +34,32 @@ NATIVE_CODE: Final = b"\xfe"
 _PURSE_WEI: Final = 10**27
 
 
+_NATIVE: Final[dict[Address, NativeCode]] = {Address(at): code for at, code in (PRECOMPILES | CONTRACTS).items()}
+
+
 class DevnetComputation(ParisComputation):
     """Runs the native contracts beside Ethereum's own precompiles."""
 
-    _precompiles: dict[Address, Callable[[ComputationAPI], ComputationAPI]] = {  # noqa: RUF012 - py-evm's declaration
-        **ParisComputation.get_precompiles(),
-        **{Address(at): code for at, code in (PRECOMPILES | CONTRACTS).items()},
-    }
+    @property
+    def precompiles(self) -> dict[Address, NativeCode]:
+        return self.get_precompiles()
 
-
-class DevnetTransactionExecutor(ParisTransactionExecutor):
-    """Executes a transaction as Paris does."""
+    @classmethod
+    def get_precompiles(cls) -> dict[Address, NativeCode]:
+        """Return the code of native accounts by address."""
+        return super().get_precompiles() | _NATIVE
 
 
 class DevnetState(ParisState):
     """State whose calls reach the native contracts."""
 
     computation_class = DevnetComputation
-    transaction_executor_class: type[TransactionExecutorAPI] = DevnetTransactionExecutor
 
 
 class DevnetVM(ParisVM):
     """Paris with the chain's precompiles and contracts."""
 
-    _state_class: type[StateAPI] = DevnetState
+    _state_class: type[BaseState] = DevnetState
 
 
 def genesis(

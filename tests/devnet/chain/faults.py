@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tests.devnet.chain.model import Fault, FaultMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(eq=False)

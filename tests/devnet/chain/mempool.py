@@ -5,12 +5,14 @@ Pure bookkeeping: the pool is told what the state says of an account and never a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from eth.abc import SignedTransactionAPI
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from eth.abc import SignedTransactionAPI
 
 PRICE_BUMP_PERCENT: Final = 10
 MAX_DATA_BYTES: Final = 128 * 1024

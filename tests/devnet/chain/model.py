@@ -11,7 +11,7 @@ from typing import Annotated
 from eth_utils.address import is_address, to_checksum_address
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-from tests.devnet.chain.mempool import BelowBaseFee
+from tests.devnet.chain.mempool import BelowBaseFee  # noqa: TC001 - pydantic reads the annotation
 
 
 def _checksummed(text: str) -> str:

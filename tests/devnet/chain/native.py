@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from eth.abc import ComputationAPI, StateAPI
 from eth.exceptions import Revert, VMError, WriteProtection
-from eth_abi import encode
+from eth_abi.abi import encode
 from eth_hash.auto import keccak
 from eth_typing import Address
 
@@ -20,7 +20,7 @@ from tests.devnet.chain import words
 
 ERROR_SELECTOR: Final = keccak(b"Error(string)")[:4]
 
-NativeCode: TypeAlias = Callable[[ComputationAPI], ComputationAPI]
+NativeCode: TypeAlias = Callable[[ComputationAPI], None]
 
 
 class RefusedError(VMError):
@@ -102,12 +102,11 @@ class Frame:
 def precompile(account: bytes, body: Callable[[Frame], bytes]) -> NativeCode:
     """Make a precompile of `body`; calldata that it finds malformed is refused."""
 
-    def run(computation: ComputationAPI) -> ComputationAPI:
+    def run(computation: ComputationAPI) -> None:
         try:
             computation.output = body(Frame(computation, account))
         except words.MalformedWordError as error:
             raise RefusedError(str(error)) from error
-        return computation
 
     return run
 
@@ -117,16 +116,15 @@ def contract(
 ) -> NativeCode:
     """Make a contract of `functions`, by selector; whatever else is called reverts without data, as Solidity's do."""
 
-    def run(computation: ComputationAPI) -> ComputationAPI:
+    def run(computation: ComputationAPI) -> None:
         frame = Frame(computation, account)
         payment = computation.msg.value > 0
         if not frame.calldata and takes_payments:
-            return computation
+            return
         function = functions.get(frame.calldata[:4])
         if function is None or payment:
             raise Revert(b"")
         computation.output = function(frame)
-        return computation
 
     return run
 

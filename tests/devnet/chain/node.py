@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from tests.devnet.chain.blockchain import Blockchain
 from tests.devnet.chain.faults import Board
 from tests.devnet.chain.model import Mining, MiningMode, SeenCall
+
+if TYPE_CHECKING:
+    from tests.devnet.chain.blockchain import Blockchain
 
 REMEMBERED_CALLS: Final = 20_000
 

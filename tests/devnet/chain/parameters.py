@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eth_utils.address import is_address
-from pydantic import JsonValue
 
 from tests.devnet.chain.blockchain import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import JsonValue
 
 INVALID_PARAMETERS: Final = -32602
 SERVER_ERROR: Final = -32000

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from tests.devnet.chain import precompiles, rendering
-from tests.devnet.chain.blockchain import Blockchain, Mined, Sealed
 from tests.devnet.chain.contracts import AGENT_REGISTRY, REWARD_CLAIMED, REWARD_POOL, epoch_of, is_in_registry
 from tests.devnet.chain.model import (
     AgentInfo,
@@ -18,8 +17,13 @@ from tests.devnet.chain.model import (
     TransactionInfo,
 )
 from tests.devnet.chain.native import Storage
-from tests.devnet.chain.node import Node
 from tests.devnet.chain.rendering import address, hexed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.devnet.chain.blockchain import Blockchain, Mined, Sealed
+    from tests.devnet.chain.node import Node
 
 
 def status(node: Node) -> Status:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from eth.abc import SignedTransactionAPI
+from typing import TYPE_CHECKING
+
 from eth.constants import CREATE_CONTRACT_ADDRESS
-from eth_bloom import BloomFilter
+from eth_bloom.bloom import BloomFilter
 from eth_utils.address import to_checksum_address
-from pydantic import JsonValue
 
 from tests.devnet.chain.blockchain import CHAIN_ID, Log, Mined, Sealed
-from tests.devnet.chain.mempool import Waiting
+
+if TYPE_CHECKING:
+    from eth.abc import SignedTransactionAPI
+    from pydantic import JsonValue
+
+    from tests.devnet.chain.mempool import Waiting
 
 
 def quantity(value: int) -> str:
@@ -50,7 +55,7 @@ def block(sealed: Sealed, *, full: bool) -> dict[str, JsonValue]:
         "gasLimit": quantity(header.gas_limit),
         "gasUsed": quantity(header.gas_used),
         "timestamp": quantity(header.timestamp),
-        "baseFeePerGas": quantity(header.base_fee_per_gas),
+        "baseFeePerGas": quantity(sealed.base_fee),
         "uncles": [],
         "transactions": transactions,
     }

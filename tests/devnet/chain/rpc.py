@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from eth.abc import StateAPI
-from eth_abi import decode
+from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from eth_typing import Address
 from pydantic import JsonValue
@@ -19,6 +18,9 @@ from tests.devnet.chain.native import ERROR_SELECTOR, Storage
 from tests.devnet.chain.parameters import INVALID_PARAMETERS, SERVER_ERROR, RpcError
 from tests.devnet.chain.precompiles import REGISTER_AGENT, agent_at
 from tests.devnet.chain.rendering import hexed, quantity
+
+if TYPE_CHECKING:
+    from eth.abc import StateAPI
 
 CLIENT_VERSION: Final = "plumise-devnet/v1.0.0/py-evm"
 METHOD_NOT_FOUND: Final = -32601
@@ -154,7 +156,7 @@ class Rpc:
     # Fees
 
     def _gas_price(self, view: View, _params: Params) -> JsonValue:
-        return quantity(int(self._head(view).header.base_fee_per_gas) + self._chain.conditions.min_tip)
+        return quantity(self._head(view).base_fee + self._chain.conditions.min_tip)
 
     def _fee_history(self, view: View, params: Params) -> JsonValue:
         parameters.required(params, 2)
@@ -163,13 +165,11 @@ class Rpc:
         percentiles = params[2] if len(params) > 2 and isinstance(params[2], list) else None
         blocks = self._chain.blocks[max(0, last + 1 - count) : last + 1] if count else []
         following = (
-            self._chain.blocks[last + 1].header.base_fee_per_gas
-            if last < self._chain.head.number
-            else self._chain.conditions.base_fee
+            self._chain.blocks[last + 1].base_fee if last < self._chain.head.number else self._chain.conditions.base_fee
         )
         history: dict[str, JsonValue] = {
             "oldestBlock": quantity(blocks[0].number if blocks else 0),
-            "baseFeePerGas": [quantity(fee) for fee in (*(b.header.base_fee_per_gas for b in blocks), following)],
+            "baseFeePerGas": [quantity(fee) for fee in (*(b.base_fee for b in blocks), following)],
             "gasUsedRatio": [int(b.header.gas_used) / int(b.header.gas_limit) for b in blocks],
         }
         if percentiles is not None:
@@ -297,7 +297,7 @@ def _tip(sealed: Sealed, percentile: JsonValue) -> int:
     """Return the tip at a percentile of the block's gas, as eth_feeHistory defines it."""
     if not isinstance(percentile, int | float) or not 0 <= percentile <= 100:
         raise RpcError(SERVER_ERROR, "invalid reward percentile")
-    base_fee = int(sealed.header.base_fee_per_gas)
+    base_fee = sealed.base_fee
     paid = sorted((mined.gas_price - base_fee, mined.gas_used) for mined in sealed.mined)
     threshold, seen = int(sealed.header.gas_used) * percentile / 100, 0
     for tip, gas in paid:

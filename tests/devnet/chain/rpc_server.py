@@ -7,17 +7,20 @@ import contextlib
 import json
 import socket
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from pydantic import JsonValue
 
 from tests.devnet.chain.blockchain import CHAIN_ID
-from tests.devnet.chain.faults import Active
 from tests.devnet.chain.model import FaultMode, SeenCall
-from tests.devnet.chain.node import Node
 from tests.devnet.chain.parameters import RpcError
 from tests.devnet.chain.rpc import Rpc, View
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from tests.devnet.chain.faults import Active
+    from tests.devnet.chain.node import Node
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600

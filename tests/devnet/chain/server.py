@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tests.devnet.chain.admin_server import AdminPort
 from tests.devnet.chain.blockchain import Blockchain, Conditions
 from tests.devnet.chain.model import Mining, MiningMode
 from tests.devnet.chain.node import Node
 from tests.devnet.chain.rpc_server import RpcPort
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True)
