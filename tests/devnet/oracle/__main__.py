@@ -31,10 +31,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--listen", type=_address, default=("127.0.0.1", 3100), metavar="HOST:PORT")
     parser.add_argument("--port-file", type=Path, help="written once one may connect; useful with port 0")
     parser.add_argument("--rpc-url", help="the chain; without it only agents that the Oracle itself registers count")
+    parser.add_argument("--sponsor-url", help="the devnet chain's admin port, to register wallets through")
     parser.add_argument("--database", type=Path, help="SQLite file, made if missing; without it all is in memory")
     parser.add_argument("--dialects", type=_dialects, default=frozenset(DIALECTS), metavar="NAME[,NAME]")
     arguments = parser.parse_args(argv)
-    config = OracleConfig(rpc_url=arguments.rpc_url, database=arguments.database, dialects=arguments.dialects)
+    config = OracleConfig(
+        rpc_url=arguments.rpc_url,
+        sponsor_url=arguments.sponsor_url,
+        database=arguments.database,
+        dialects=arguments.dialects,
+    )
     run_program(config, listening(*arguments.listen), arguments.port_file)
     return 0
 

@@ -68,6 +68,14 @@ class OracleControl:
         """The faults that are on, with the counts that are left."""
         return _FAULTS.validate_json(await self._call("GET", "/devnet/faults"))
 
+    async def wait_until_faults_are_used_up(self, timeout_s: float) -> None:
+        """Wait until every counted fault has hit its last message. Raises TimeoutError."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                if all(fault.count is None for fault in await self.faults()):
+                    return
+                await asyncio.sleep(POLL_S)
+
     async def clear_faults(self) -> None:
         """Switch all faults off, and let go what hangs."""
         await self._call("DELETE", "/devnet/faults")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 RPC_TIMEOUT_S = 5.0
-SPONSOR_METHOD = "devnet_registerAgent"
-"""The devnet chain's own method: an agent's registration that another account pays for."""
+SPONSOR_TIMEOUT_S = 30.0
+POLL_S = 0.1
 
 
 class ChainUnreachable(Exception):  # noqa: N818 - a state of the world
@@ -46,28 +47,42 @@ class ListedRegistry:
 
 
 class ChainRegistry:
-    """The chain itself, over JSON-RPC."""
+    """The chain itself, over JSON-RPC; registrations go through the devnet chain's admin port, if there is one."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, sponsor_url: str | None) -> None:
         self._session = session
         self._url = url
+        self._sponsor_url = sponsor_url
 
     async def is_registered(self, agent: str) -> bool:
         """Ask `agent_isAgentAccount`."""
         return await self._call("agent_isAgentAccount", agent, "latest") is True
 
     async def sponsor(self, agent: str, name: str) -> None:
-        """Have the devnet chain register the agent."""
-        await self._call(SPONSOR_METHOD, agent, name)
+        """Have the devnet chain register the agent, and wait until a block has it."""
+        if self._sponsor_url is None:
+            raise ChainUnreachable("this Oracle has no means to register an agent")
+        await self._post(f"{self._sponsor_url}/devnet/register", {"agent": agent, "name": name})
+        try:
+            async with asyncio.timeout(SPONSOR_TIMEOUT_S):
+                while True:
+                    if await self.is_registered(agent):
+                        return
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError as error:
+            raise ChainUnreachable("the registration is not mined") from error
+
+    async def _post(self, url: str, body: Mapping[str, object]) -> object:
+        timeout = aiohttp.ClientTimeout(total=RPC_TIMEOUT_S)
+        try:
+            async with self._session.post(url, json=body, timeout=timeout, raise_for_status=True) as response:
+                return await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ChainUnreachable(f"{url}: {error}") from error
 
     async def _call(self, method: str, *parameters: str) -> object:
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(parameters)}
-        timeout = aiohttp.ClientTimeout(total=RPC_TIMEOUT_S)
-        try:
-            async with self._session.post(self._url, json=request, timeout=timeout) as response:
-                answer = await response.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise ChainUnreachable(f"{method}: {error}") from error
+        answer = await self._post(self._url, request)
         if not isinstance(answer, dict) or "result" not in answer:
             raise ChainUnreachable(f"{method}: {answer}")
         return answer["result"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -25,12 +26,9 @@ from tests.devnet.oracle.service import Service
 from tests.devnet.oracle.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
-
-KEEP_ALIVE_S = 5
-"""The Oracle closes a connection that was idle for so long."""
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
@@ -42,15 +40,19 @@ class OracleConfig:
 
     Attributes:
         rpc_url: the chain; None for a list of agents instead, at first `listed`.
+        sponsor_url: the devnet chain's admin port, through which unregistered wallets are registered.
         database: an SQLite file that survives the process; None for memory.
         clock: Unix time in seconds.
+        keep_alive_s: after how many idle seconds a connection is closed.
     """
 
     rpc_url: str | None = None
+    sponsor_url: str | None = None
     database: Path | None = None
     dialects: frozenset[Dialect] = frozenset(DIALECTS)
     listed: frozenset[str] = frozenset()
     clock: Callable[[], float] = time.time
+    keep_alive_s: int = 5
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -65,6 +67,11 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._faults = faults
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the program: uvicorn would end it by the signal, after an orderly end."""
+        yield
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the faults, then as usual."""
         self._faults.end()
@@ -72,11 +79,13 @@ class _Server(uvicorn.Server):
 
 
 async def serve(config: OracleConfig, listener: socket.socket, use: Callable[[uvicorn.Server], None]) -> None:
-    """Answer on a listening socket until the server that is given to `use` is told to exit (or a signal comes)."""
+    """Answer on a listening socket until the server that is given to `use` is told to exit."""
     async with aiohttp.ClientSession() as session:
         with closing(Store(config.database)) as store:
             registry = (
-                ListedRegistry(config.listed) if config.rpc_url is None else ChainRegistry(session, config.rpc_url)
+                ListedRegistry(config.listed)
+                if config.rpc_url is None
+                else ChainRegistry(session, config.rpc_url, config.sponsor_url)
             )
             faults = Faults()
             app = build_app(Service(store, registry, faults, config.clock), config.dialects)
@@ -90,7 +99,7 @@ async def serve(config: OracleConfig, listener: socket.socket, use: Callable[[uv
                     access_log=False,
                     date_header=False,
                     server_header=False,
-                    timeout_keep_alive=KEEP_ALIVE_S,
+                    timeout_keep_alive=config.keep_alive_s,
                     timeout_graceful_shutdown=1,
                 ),
                 faults,
@@ -102,8 +111,8 @@ async def serve(config: OracleConfig, listener: socket.socket, use: Callable[[uv
 class DevOracle:
     """An Oracle in a thread of this process, with an event loop of its own.
 
-        async with DevOracle(rpc_url=chain.url) as oracle:
-            await oracle.control.fault(kind="drop", when="after", count=1)
+        async with DevOracle(OracleConfig(rpc_url=chain.url)) as oracle:
+            await oracle.control.switch_on(Fault(kind="drop", when="after", count=1))
 
     It may be stopped and started again: the port stays, and with a database what it holds.
 
@@ -184,5 +193,10 @@ def run_program(config: OracleConfig, listener: socket.socket, port_file: Path |
         unfinished = port_file.with_name(f".{port_file.name}.{os.getpid()}")
         unfinished.write_text(f"{listener.getsockname()[1]}\n", encoding="ascii")
         unfinished.replace(port_file)
+
+    def end_on_signal(server: uvicorn.Server) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
+
     with closing(listener):
-        asyncio.run(serve(config, listener, lambda _: None))
+        asyncio.run(serve(config, listener, end_on_signal))
