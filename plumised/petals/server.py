@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 import torch
 from hivemind import DHT
-from petals.constants import DTYPE_MAP
+from petals.constants import DTYPE_MAP, PUBLIC_INITIAL_PEERS
 from petals.server import server as petals_server
 from petals.server.block_utils import get_block_size
 from petals.server.server import ModuleContainer, Server
@@ -142,7 +142,7 @@ def server_arguments(job: EngineJob, config: PretrainedConfig) -> dict[str, Any]
     if num_blocks is None and job.first_block is None and device == "cpu":
         num_blocks = blocks_that_fit(config, dtype, quantization, psutil.virtual_memory().available)
     return {
-        "initial_peers": list(job.initial_peers),
+        "initial_peers": _initial_peers(job),
         "dht_prefix": job.prefix,
         "converted_model_name_or_path": job.model,
         "public_name": job.public_name,
@@ -171,6 +171,12 @@ def server_arguments(job: EngineJob, config: PretrainedConfig) -> dict[str, Any]
         # asks the local network's router for a port, unasked
         "nat_port_map": False,
     }
+
+
+def _initial_peers(job: EngineJob) -> list[str]:
+    if job.new_swarm:
+        return []
+    return list(job.initial_peers) or list(PUBLIC_INITIAL_PEERS)
 
 
 def blocks_that_fit(config: PretrainedConfig, dtype: str, quantization: QuantType, available_bytes: int) -> int:

@@ -1,0 +1,68 @@
+# `make` lists the targets. Everything that a target needs is set up by itself, below build/ and in ~/.cache/plumised.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+ENV := build/env
+DEV := $(ENV)/dev
+ENGINE := $(ENV)/engine
+ENGINE_TEST := $(ENV)/engine-test
+WORKERS ?= 2
+PYTEST_ARGS ?=
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: env
+env: ## make the Python environments
+	@requirements/debian-packages
+	@requirements/make-env dev $(DEV)
+	@requirements/make-env engine $(ENGINE)
+	@requirements/make-env engine+dev $(ENGINE_TEST)
+
+.PHONY: demo
+demo: env ## two nodes serve a real model on a devnet; ARGS="--prompt '…' --max-new-tokens N"
+	@$(DEV)/bin/python -m tests.devnet.demo $(ARGS)
+
+.PHONY: check
+check: env ## style, types, import contracts
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/mypy -p plumised.petals --python-executable $(ENGINE)/bin/python --cache-dir .mypy_cache/engine
+	$(DEV)/bin/lint-imports --no-cache
+
+.PHONY: test
+test: env ## every test
+	$(DEV)/bin/pytest -n $(WORKERS) --dist worksteal --ignore tests/petals $(PYTEST_ARGS)
+	$(ENGINE_TEST)/bin/pytest tests/petals $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: env ## what the daemon costs, idle and under load; writes build/bench-daemon.json
+	@$(DEV)/bin/python -m tests.bench.daemon $(ARGS)
+
+UV := $(ENV)/lock/bin/uv
+COMPILE = cd requirements && ../$(UV) pip compile --quiet --python-version 3.11 --upgrade --no-header \
+	--no-emit-find-links --no-emit-index-url
+
+$(UV):
+	@/usr/bin/python3.11 -m venv $(ENV)/lock
+	@$(ENV)/lock/bin/pip install --quiet uv
+
+.PHONY: lock-node
+lock-node: $(UV) ## renew requirements/node.lock
+	$(COMPILE) --generate-hashes node.in -o node.lock
+
+.PHONY: lock-engine
+lock-engine: $(UV) ## renew requirements/engine.lock
+	$(COMPILE) --no-annotate --override engine-overrides.in engine.in -o engine.lock \
+		$$(sed -n 's/^# without //p' engine.in | tr ' ' '\n' | sed 's/^/--no-emit-package /')
+
+.PHONY: lock-dev
+lock-dev: $(UV) ## renew requirements/dev.lock, with the daemon's packages as node.lock has them
+	$(COMPILE) --generate-hashes -c node.lock dev.in -o dev.lock
+
+.PHONY: clean
+clean: ## remove what was built here; the cache stays
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

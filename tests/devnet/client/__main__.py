@@ -1,0 +1,123 @@
+"""A language model behind standard input and output: one JSON request a line in, JSON events out.
+
+    python -m tests.devnet.client swarm MODEL_DIR PREFIX PEER [PEER …]    through the swarm, with the Petals client
+    python -m tests.devnet.client local MODEL_DIR                         in this process, with transformers alone
+
+Request: {"ids": [int, …]} or {"prompt": str} (rendered with the model's chat template), with {"max_new_tokens": int}.
+Events: {"event": "ready"}, then per request {"event": "token", "id": int}… and {"event": "done", "seconds": float,
+"prompt_ids": […], "text": str or null} or {"event": "error", "message": str}. Decoding is greedy in float32.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["BITSANDBYTES_NOWELCOME"] = "1"
+os.environ["HIVEMIND_LOGLEVEL"] = "ERROR"
+
+
+def emit(**event: Any) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+class TokenEvents:
+    """A streamer as transformers knows them: emits each token that is generated."""
+
+    def __init__(self) -> None:
+        self._prompt_seen = False
+        self.ids: list[int] = []
+
+    def put(self, value: Any) -> None:
+        if not self._prompt_seen:
+            self._prompt_seen = True
+            return
+        for token in value.flatten().tolist():
+            self.ids.append(token)
+            emit(event="token", id=token)
+
+    def end(self) -> None:
+        """Part of the protocol; `done` says it here."""
+
+
+def load(mode: str, directory: str, arguments: list[str]) -> Any:
+    import torch
+
+    if mode == "local":
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(directory, torch_dtype=torch.float32)
+    from plumised.petals.compat import apply
+
+    apply()
+    from petals import AutoDistributedModelForCausalLM
+
+    prefix, *peers = arguments
+    model = AutoDistributedModelForCausalLM.from_pretrained(
+        directory,
+        initial_peers=peers,
+        dht_prefix=prefix,
+        torch_dtype=torch.float32,
+        min_backoff=0.2,
+        update_period=5,
+        show_route=False,
+    )
+    # Petals' inference session waits, when it is collected, for the loop thread that may be collecting it.
+    gc.collect()
+    gc.disable()
+    return model
+
+
+def generate(model: Any, tokenizer: Any, request: dict[str, Any]) -> None:
+    import torch
+
+    ids = request.get("ids")
+    if ids is None:
+        ids = tokenizer.apply_chat_template([{"role": "user", "content": request["prompt"]}], add_generation_prompt=True)
+    streamer = TokenEvents()
+    started = time.perf_counter()
+    with torch.inference_mode():
+        model.generate(
+            torch.tensor([ids]),
+            max_new_tokens=request["max_new_tokens"],
+            do_sample=False,
+            streamer=streamer,
+            pad_token_id=model.config.eos_token_id,
+        )
+    seconds = time.perf_counter() - started
+    text = tokenizer.decode(streamer.ids, skip_special_tokens=True) if tokenizer is not None else None
+    emit(event="done", seconds=seconds, prompt_ids=ids, text=text)
+
+
+def main(argv: list[str]) -> int:
+    warnings.simplefilter("ignore")
+    mode, directory, *arguments = argv
+    model = load(mode, directory, arguments)
+    tokenizer = None
+    if Path(directory, "tokenizer.json").exists():
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+    emit(event="ready")
+    for line in sys.stdin:
+        try:
+            generate(model, tokenizer, json.loads(line))
+        except Exception as error:  # noqa: BLE001 -- whoever asked is told
+            emit(event="error", message=f"{type(error).__name__}: {error}")
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    # hivemind's threads outlive the interpreter's patience.
+    os._exit(status)
