@@ -1,0 +1,131 @@
+"""Starts the engine's main process and follows its output and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from plumised.engine.errors import LaunchError
+from plumised.engine.processes import INCARNATION_VARIABLE, ProcessId, identify, send_signal
+from plumised.engine.tail import Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from plumised.ipc.job import EngineJob
+
+_OUTPUT: Final = logging.getLogger("plumised.engine.output")
+_LONGEST_JOB: Final = 65536
+"""What a pipe holds (pipe(7)), so that writing never waits for a reader."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How an engine is started.
+
+    Attributes:
+        python: the interpreter of the engine's environment.
+        environment: the whole environment of the process, apart from the incarnation that is added.
+        arguments: of the interpreter. `-u`: the last words of a crash must not stay in a buffer; `-P`: the working
+            directory is no place for modules.
+        directory: the working directory.
+    """
+
+    python: Path
+    environment: Mapping[str, str]
+    arguments: tuple[str, ...] = ("-u", "-P", "-m", "plumised.petals")
+    directory: str = "/"
+
+
+class EngineProcess:
+    """The main process of one incarnation. Made by `spawn`; `close` it after its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], identity: ProcessId) -> None:
+        self._process = process
+        self.id = identity
+        self.tail = Tail(_OUTPUT)
+        self.exited = asyncio.Event()
+        self._descriptor = os.pidfd_open(identity.pid)
+        asyncio.get_running_loop().add_reader(self._descriptor, self._on_exit)
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, negative for a signal; None before `exited`."""
+        return self._process.returncode
+
+    def _on_exit(self) -> None:
+        if self._process.poll() is not None:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            self.exited.set()
+
+    def instruct(self, job: EngineJob) -> None:
+        """Write the settings to its standard input and close that. An engine that is gone already does not matter.
+
+        Raises:
+            LaunchError: the settings are too long.
+        """
+        text = job.to_json().encode()
+        if len(text) > _LONGEST_JOB:
+            raise LaunchError(
+                f"the engine's settings are {len(text)} bytes long, more than {_LONGEST_JOB}",
+                "Configure fewer addresses in swarm.",
+            )
+        assert self._process.stdin is not None  # noqa: S101 -- spawn made it a pipe
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
+            pipe.write(text)
+
+    def interrupt(self) -> None:
+        """Ask it to end in order."""
+        send_signal(self.id, signal.SIGINT)
+
+    async def relay(self) -> None:
+        """Take its output, line by line, until nobody holds the pipe any more."""
+        assert self._process.stdout is not None  # noqa: S101 -- spawn made it a pipe
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), self._process.stdout
+        )
+        try:
+            await self.tail.follow(reader)
+        finally:
+            transport.close()
+
+    def close(self) -> None:
+        """Release what belongs to it."""
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+
+
+def spawn(launch: Launch, incarnation: str) -> EngineProcess:
+    """Start an engine's main process as the leader of its own session.
+
+    To be called from the main thread: the engine asks the kernel for a signal when the thread that started it ends.
+
+    Raises:
+        LaunchError: there is no such interpreter, or it cannot be executed.
+    """
+    try:
+        process = subprocess.Popen(
+            [str(launch.python), *launch.arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=launch.directory,
+            env={**launch.environment, INCARNATION_VARIABLE: incarnation},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LaunchError(
+            f"the engine's interpreter {launch.python} cannot be started: {error.strerror or error}",
+            "Install plumise-engine-petals, or set engine.python to the interpreter of an engine environment.",
+        ) from error
+    identity = identify(process.pid)
+    assert identity is not None  # noqa: S101 -- until it is waited for, the kernel keeps it
+    return EngineProcess(process, identity)

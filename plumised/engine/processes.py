@@ -1,0 +1,235 @@
+"""Processes as the kernel shows them: who belongs to an engine, what they consume, and how they are ended.
+
+A pid alone names nobody, since pids are used again. A process is known by its pid and start time together; what
+belongs to an engine is known by its session, and by the incarnation in its environment where it left the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INCARNATION_VARIABLE: Final = "PLUMISED_INCARNATION"
+"""Environment variable by which the engine's processes, and whatever they start, are told from all others."""
+
+_PR_SET_CHILD_SUBREAPER: Final = 36
+"""linux/prctl.h"""
+
+_POLL_S: Final = 0.02
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A process, told from every earlier and later one with the same pid.
+
+    Attributes:
+        pid: process id.
+        start_time: clock ticks from boot to its start.
+    """
+
+    pid: int
+    start_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """What proc(5) says of a process at one moment.
+
+    Attributes:
+        id: which process.
+        name: of its executable or thread, at most 15 characters.
+        state: `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z` (ended, not reaped), …
+        parent: its parent's pid.
+        session: its session's id.
+        cpu_s: seconds of CPU that all its threads used, in user and kernel mode.
+        io_bytes: bytes that it had read from and written to storage; 0 where that cannot be read.
+    """
+
+    id: ProcessId
+    name: str
+    state: str
+    parent: int
+    session: int
+    cpu_s: float
+    io_bytes: int
+
+    @property
+    def ended(self) -> bool:
+        """Only its exit status is left."""
+        return self.state in {"Z", "X", "x"}
+
+
+def read_process(pid: int) -> ProcessStat | None:
+    """What is known of a process; None if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name may hold spaces and parentheses; nothing after it does.
+    head, _, tail = text.rpartition(")")
+    fields = tail.split()
+    return ProcessStat(
+        id=ProcessId(pid, int(fields[19])),
+        name=head.partition("(")[2],
+        state=fields[0],
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
+        io_bytes=_io_bytes(pid),
+    )
+
+
+def _io_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    except OSError:
+        return 0
+    values = dict(line.split(": ") for line in lines)
+    return int(values["read_bytes"]) + int(values["write_bytes"])
+
+
+def identify(pid: int) -> ProcessId | None:
+    """The process that has this pid at the moment."""
+    process = read_process(pid)
+    return process.id if process else None
+
+
+def engine_processes(session: int | None, incarnation: str) -> tuple[ProcessStat, ...]:
+    """Every process of an engine, ended but unreaped ones included.
+
+    Args:
+        session: pid of the engine's main process, which leads the session; None if that pid may name another process
+            by now, so that only the environment tells.
+        incarnation: what `INCARNATION_VARIABLE` was set to when it was started.
+
+    Raises:
+        ValueError: the session is the caller's own or the kernel's.
+    """
+    if session is not None and (session <= 1 or session == os.getsid(0)):
+        raise ValueError(f"session {session} is no engine's")
+    marker = f"{INCARNATION_VARIABLE}={incarnation}".encode()
+    found: list[ProcessStat] = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            process = read_process(int(entry.name))
+            if process and (process.session == session or marker in _environment(process.id.pid)):
+                found.append(process)
+    return tuple(found)
+
+
+def session_processes(session: int) -> tuple[ProcessStat, ...]:
+    """The processes that are in a session; cheaper than `engine_processes`, and enough for one that runs."""
+    found: list[ProcessStat] = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            with contextlib.suppress(ProcessLookupError):
+                pid = int(entry.name)
+                process = read_process(pid) if os.getsid(pid) == session else None
+                if process is not None:
+                    found.append(process)
+    return tuple(found)
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def send_signal(process: ProcessId, number: signal.Signals) -> bool:
+    """Send a signal to exactly this process; False if it has ended."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        # The descriptor holds on to one process; if its start time is right, no other can get the signal.
+        if identify(process.pid) != process:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def become_subreaper() -> None:
+    """Have the orphans of this process's descendants become its children, so that it can see and reap them.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def kill_all(session: int | None, incarnation: str) -> tuple[ProcessStat, ...]:
+    """SIGKILL every process of an engine and reap those that are ours; returns those that have not ended yet.
+
+    It does not wait; ended processes with another parent are that parent's to reap and do not count.
+    """
+    living: list[ProcessStat] = []
+    for process in engine_processes(session, incarnation):
+        if not process.ended:
+            send_signal(process.id, signal.SIGKILL)
+            living.append(process)
+    return tuple(living)
+
+
+def reap(session: int | None, incarnation: str, main: int) -> None:
+    """Take the exit status of every ended process of an engine that became our child, except of its main process."""
+    for process in engine_processes(session, incarnation):
+        if process.ended and process.parent == os.getpid() and process.id.pid != main:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process.id.pid, os.WNOHANG)
+
+
+async def end_all(
+    session: int | None, incarnation: str, main: int, deadline_s: float, clock: Callable[[], float]
+) -> tuple[ProcessStat, ...]:
+    """Kill an engine's processes until none is left, those that start meanwhile included.
+
+    Args:
+        session: see `engine_processes`.
+        incarnation: see `engine_processes`.
+        main: pid that somebody else reaps; 0 for none.
+        deadline_s: seconds after which it gives up.
+        clock: monotonic seconds.
+
+    Returns:
+        What could not be ended: processes that the kernel holds in an uninterruptible call.
+    """
+    until = clock() + deadline_s
+    while living := kill_all(session, incarnation):
+        if clock() >= until:
+            return living
+        await asyncio.sleep(_POLL_S)
+        reap(session, incarnation, main)
+    reap(session, incarnation, main)
+    return ()
+
+
+def oom_kills(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+    """How many processes of this process's control group the kernel killed for want of memory; 0 if it does not say."""
+    try:
+        group = membership.read_text().strip().rpartition("::")[2]
+        lines = (root / group.lstrip("/") / "memory.events").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
