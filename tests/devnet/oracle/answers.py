@@ -69,7 +69,8 @@ def faulty(fault: Fault, answer: Response | None) -> Response:
                 truncated=answer or JSONResponse({"success": True, "message": "", "shouldReset": False}, 201)
             )
         case "garbage":
-            return Response(b'<html>\x00\xff{"success":', 201, media_type="application/json")
+            status = 200 if answer is None else answer.status_code
+            return Response(b'<html>\x00\xff{"success":', status, media_type="application/json")
         case "error-body":
             return JSONResponse({"status": "error", "message": fault.message})
         case "status":

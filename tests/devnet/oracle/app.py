@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -39,12 +40,16 @@ class Exchange:
     async def answer(self, request: Request, handle: Callable[[Object], Awaitable[Response]]) -> Response:
         """Read the request, let `handle` make the answer, and let faults spoil either."""
         raw = await _body(request)
+
+        async def handled() -> Response:
+            return await self._handled(request, raw, handle)
+
         try:
-            response = await self._struck("before", None)
+            response = await self._struck("before", handled, None)
             if response is None:
-                response = await self._handled(request, raw, handle)
-                if response.status_code < 400:
-                    response = await self._struck("after", response) or response
+                response = await handled()
+                if response.status_code < HTTPStatus.BAD_REQUEST:
+                    response = await self._struck("after", handled, response) or response
         except LetGo:
             return Dropped()
         response.headers["date"] = formatdate(self.service.now(), usegmt=True)
@@ -73,7 +78,9 @@ class Exchange:
             )
             return self.refusal(refused)
 
-    async def _struck(self, when: Moment, response: Response | None) -> Response | None:
+    async def _struck(
+        self, when: Moment, handled: Callable[[], Awaitable[Response]], response: Response | None
+    ) -> Response | None:
         faults = self.service.faults
         fault: Fault | None = faults.hit(self.on, when)
         if fault is None:
@@ -81,6 +88,9 @@ class Exchange:
         if fault.kind in {"delay", "hang"}:
             await faults.hold(fault)
             return None
+        if fault.kind == "repeat":
+            again = await handled()
+            return None if response is None else again
         if fault.kind == "refuse":
             return self.refusal(Refused(fault.status, fault.message))
         return faulty(fault, response)

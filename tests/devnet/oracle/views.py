@@ -1,8 +1,8 @@
 """What tests and the demo see of the Oracle over its `/devnet/` paths."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tests.devnet.oracle.report import Dialect
 
@@ -94,8 +94,9 @@ class Fault(View):
         kind: what goes wrong:
             `delay`: go on after `seconds`; `hang`: never answer; `drop`: reset the connection without an answer;
             `status`: answer `status` with `message`, as a proxy or a crash would; `garbage`: a success status with a
-            body that is no JSON; `truncate`: reset in the middle of the true answer; `refuse`: answer like a refusal of
-            the Oracle's own, `status` and `message`; `error-body`: answer 200 with `"status": "error"`;
+            body that is no JSON; `truncate`: reset in the middle of the true answer; `repeat`: handle the message twice,
+            as behind a proxy that tries again, and answer for the second time; `refuse`: answer like a refusal of the
+            Oracle's own, `status` and `message`; `error-body`: answer 200 with `"status": "error"`;
             `skew`: the Oracle's clock is `seconds` off; `rpc-down`: it cannot reach the chain;
             `database-down`: it cannot write.
         when: `before` the message is looked at, `booking`: between the checks and the booking (delay and hang only), or
@@ -111,6 +112,7 @@ class Fault(View):
         "status",
         "garbage",
         "truncate",
+        "repeat",
         "refuse",
         "error-body",
         "skew",
@@ -123,3 +125,9 @@ class Fault(View):
     seconds: float = 0.0
     status: int = Field(default=500, ge=200, le=599)
     message: str = "Internal server error"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.when == "booking" and self.kind not in {"delay", "hang"}:
+            raise ValueError("between the checks and the booking a message is delayed or hangs")
+        return self
