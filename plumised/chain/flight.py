@@ -25,7 +25,7 @@ class FlightPolicy:
 
     replace_after_s: float = 45.0
     resend_after_s: float = 15.0
-    settle_s: float = 15.0
+    settle_s: float = 6.0
     doubt_s: float = 15.0
     most_attempts: int = 6
     poll_s: float = 1.5

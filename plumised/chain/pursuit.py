@@ -181,7 +181,8 @@ class Pursuit:
                     "transaction-superseded",
                     f"Nonce {stored.nonce} of {stored.sender} was used by a transaction that this node did not send",
                     "Let no other program send transactions with this node's wallet.",
-                )
+                ),
+                stored.attempts[-1].hash,
             )
         return await self._abandoned(stored, "no node has it") if isinstance(decision, Abandon) else None
 
@@ -192,7 +193,8 @@ class Pursuit:
                 "transaction-dropped",
                 f"The transaction to {stored.purpose} (nonce {stored.nonce}) was dropped: {reason}",
                 "Nothing to do: another one is sent when it is still needed.",
-            )
+            ),
+            stored.attempts[-1].hash,
         )
 
     async def _resend(self, stored: StoredTransaction) -> tuple[StoredTransaction, Outcome | None]:

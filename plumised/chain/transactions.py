@@ -140,7 +140,7 @@ class TransactionQueue:
         return await asyncio.shield(future)
 
     async def run(self) -> Never:
-        """Take up what the ledger holds, then carry out orders. Cancelled, it leaves what is in flight in the ledger."""
+        """Take up what the ledger holds, then carry out orders. When cancelled, what is in flight stays stored."""
         for left in await self._left_behind():
             _log.info("taking up the transaction to %s (nonce %d)", left.purpose, left.nonce)
             self._busy.add(left.purpose)

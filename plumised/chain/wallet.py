@@ -6,55 +6,27 @@ The key derivation takes about a second and, with geth's parameters, 256 MiB for
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from eth_account import Account
 from eth_account.messages import encode_defunct
-from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
-from eth_utils.address import is_hex_address, to_checksum_address
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from plumised.chain.fees import DynamicFee, Fee
-from plumised.chain.secret_files import SecretFileMissingError, create_secret_file, read_secret_file
+from plumised.chain.keystore import STANDARD_SCRYPT_N, damaged, encrypted, read_keystore
+from plumised.chain.secret_files import create_secret_file
 from plumised.errors import OperatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from eth_account.signers.local import LocalAccount
 
     from plumised.chain.password import Password
 
-STANDARD_SCRYPT_N = 262_144
-"""geth's "standard" cost: https://geth.ethereum.org/docs/developers/dapp-developer/native-accounts."""
-
-_LONGEST_KEYSTORE = 64 * 1024
 _KEY_BYTES = 32
-_MOST_SCRYPT_BYTES = 1 << 30
-_MOST_PBKDF2_ROUNDS = 10_000_000
 _SECP256K1_ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
-
-
-class WalletMissingError(OperatorError):
-    """The configured keystore does not exist."""
-
-    code = "wallet-missing"
-
-
-class WalletDamagedError(OperatorError):
-    """The keystore is not a web3 secret-storage v3 file, or its parts contradict each other."""
-
-    code = "wallet-damaged"
-
-
-class WrongPasswordError(OperatorError):
-    """The password does not open the keystore."""
-
-    code = "wallet-password"
 
 
 class KeyUnusableError(OperatorError):
@@ -172,7 +144,7 @@ def import_key(path: Path, key: str, password: Password, *, scrypt_n: int = STAN
         raw = bytes.fromhex(digits)
     except ValueError:
         raw = b""
-    if len(raw) != _KEY_BYTES or not 0 < int.from_bytes(raw, "big") < _SECP256K1_ORDER:
+    if not _is_key(raw):
         raise KeyUnusableError(
             "What was given is not a secp256k1 private key", "Give the key as 64 hexadecimal digits."
         )
@@ -188,21 +160,13 @@ def open_wallet(path: Path, password: Password) -> Wallet:
         WalletDamagedError: it is no v3 keystore, or its address is not that of its key.
         WrongPasswordError: the password does not open it.
     """
-    keystore, document = _read_keystore(path)
-    try:
-        key = decode_keyfile_json(document, password.reveal().encode("utf-8"))
-    except ValueError as error:
-        if str(error) == "MAC mismatch":
-            raise WrongPasswordError(
-                f"The password does not open the keystore {path}",
-                "Correct [wallet] password_file or password_credential in node.toml; the keystore is left as it is.",
-            ) from None
-        raise _damaged(path, "its encrypted part cannot be decoded") from None
-    if len(key) != _KEY_BYTES or not 0 < int.from_bytes(key, "big") < _SECP256K1_ORDER:
-        raise _damaged(path, "what it encrypts is not a secp256k1 private key")
+    keystore = read_keystore(path)
+    key = keystore.decrypt(password)
+    if not _is_key(key):
+        raise damaged(path, "what it encrypts is not a secp256k1 private key")
     wallet = Wallet(key)
-    if keystore.address is not None and _checksummed(keystore.address) != wallet.address:
-        raise _damaged(path, f"it says address {keystore.address}, but its key is that of {wallet.address}")
+    if keystore.address not in {None, wallet.address}:
+        raise damaged(path, f"it says address {keystore.address}, but its key is that of {wallet.address}")
     return wallet
 
 
@@ -214,112 +178,16 @@ def read_address(path: Path) -> str:
         SecretFileError: it is readable by others, belongs to somebody else, or cannot be read.
         WalletDamagedError: it is no v3 keystore, or it names no address.
     """
-    keystore, _ = _read_keystore(path)
+    keystore = read_keystore(path)
     if keystore.address is None:
-        raise _damaged(path, "it does not name its address")
-    return _checksummed(keystore.address)
-
-
-class _KdfParameters(BaseModel):
-    """Of scrypt (n, r, p) or of PBKDF2 (c, prf), within what can be computed here."""
-
-    model_config = ConfigDict(strict=True)
-
-    dklen: int = Field(ge=32, le=64)
-    salt: str = Field(pattern=r"^(0x)?([0-9a-fA-F]{2})*$", max_length=256)
-    n: int | None = Field(default=None, ge=2)
-    r: int | None = Field(default=None, ge=1)
-    p: int | None = Field(default=None, ge=1, le=64)
-    c: int | None = Field(default=None, ge=1, le=_MOST_PBKDF2_ROUNDS)
-    prf: str | None = None
-
-
-class _CipherParameters(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    iv: str = Field(pattern=r"^(0x)?[0-9a-fA-F]{32}$")
-
-
-class _Crypto(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    cipher: str = Field(pattern=r"^aes-128-ctr$")
-    cipherparams: _CipherParameters
-    ciphertext: str = Field(pattern=r"^(0x)?[0-9a-fA-F]{64}$")
-    kdf: str = Field(pattern=r"^(scrypt|pbkdf2)$")
-    kdfparams: _KdfParameters
-    mac: str = Field(pattern=r"^(0x)?[0-9a-fA-F]{64}$")
-
-    @model_validator(mode="after")
-    def _computable(self) -> _Crypto:
-        n, r, p = self.kdfparams.n, self.kdfparams.r, self.kdfparams.p
-        if self.kdf == "pbkdf2":
-            if self.kdfparams.c is None or self.kdfparams.prf != "hmac-sha256":
-                raise ValueError("pbkdf2 needs c and prf hmac-sha256")
-        elif n is None or r is None or p is None:
-            raise ValueError("scrypt needs n, r and p")
-        elif n & (n - 1) or 128 * n * r > _MOST_SCRYPT_BYTES:
-            raise ValueError("scrypt needs n to be a power of two and 128·n·r to be at most 1 GiB")
-        return self
-
-
-class _Keystore(BaseModel):
-    """Web3 secret storage, version 3: https://ethereum.org/developers/docs/data-structures-and-encoding/web3-secret-storage."""
-
-    model_config = ConfigDict(strict=True)
-
-    version: int = Field(ge=3, le=3)
-    crypto: _Crypto
-    address: str | None = None
-
-    @model_validator(mode="after")
-    def _sound_address(self) -> _Keystore:
-        if self.address is not None and not is_hex_address(self.address):
-            raise ValueError("the address is not 40 hexadecimal digits")
-        return self
-
-
-def _read_keystore(path: Path) -> tuple[_Keystore, dict[str, object]]:
-    try:
-        content = read_secret_file(path, limit=_LONGEST_KEYSTORE)
-    except SecretFileMissingError:
-        raise WalletMissingError(
-            f"There is no keystore at {path}", "Run plumised wallet create, or correct [wallet] keystore in node.toml."
-        ) from None
-    try:
-        document = _lower_case_keys(json.loads(content))
-        return _Keystore.model_validate(document), document
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise _damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from None
-    except (ValueError, RecursionError):
-        raise _damaged(path, "it is not a JSON object") from None
-
-
-def _lower_case_keys(value: object) -> dict[str, object]:
-    """Return the object with lower-case keys at every level: old clients wrote "Crypto" and "KDFParams"."""
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 # the caller's answer to every malformed file
-    return {
-        str(key).lower(): _lower_case_keys(entry) if isinstance(entry, dict) else entry for key, entry in value.items()
-    }
+        raise damaged(path, "it does not name its address")
+    return keystore.address
 
 
 def _store(path: Path, key: bytes, password: Password, scrypt_n: int) -> str:
-    document: Mapping[str, object] = create_keyfile_json(
-        key, password.reveal().encode("utf-8"), kdf="scrypt", iterations=scrypt_n
-    )
-    create_secret_file(path, (json.dumps(document) + "\n").encode("ascii"))
+    create_secret_file(path, encrypted(key, password, scrypt_n))
     return Wallet(key).address
 
 
-def _checksummed(address: str) -> str:
-    return str(to_checksum_address(address if address.startswith("0x") else "0x" + address))
-
-
-def _damaged(path: Path, reason: str) -> WalletDamagedError:
-    return WalletDamagedError(
-        f"{path} is not a usable web3 v3 keystore: {reason}",
-        "Restore it from your copy, or import the private key with plumised wallet import.",
-    )
+def _is_key(raw: bytes) -> bool:
+    return len(raw) == _KEY_BYTES and 0 < int.from_bytes(raw, "big") < _SECP256K1_ORDER

@@ -11,15 +11,13 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from plumised.chain.fees import DynamicFee, LegacyFee
+from plumised.chain.keystore import WalletDamagedError, WalletMissingError, WrongPasswordError
 from plumised.chain.password import Password
 from plumised.chain.secret_files import SecretFileExistsError, SecretFileExposedError
 from plumised.chain.wallet import (
     KeyUnusableError,
     TransactionFields,
     Wallet,
-    WalletDamagedError,
-    WalletMissingError,
-    WrongPasswordError,
     create_keystore,
     import_key,
     open_wallet,
