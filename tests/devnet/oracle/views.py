@@ -94,7 +94,7 @@ class Fault(View):
         kind: what goes wrong:
             `delay`: go on after `seconds`; `hang`: never answer; `drop`: reset the connection without an answer;
             `status`: answer `status` with `message`, as a proxy or a crash would; `garbage`: a success status with a
-            body that is no JSON; `truncate`: reset in the middle of the true answer; `repeat`: handle the message twice,
+            body that is no JSON; `truncate`: reset in the middle of the true answer; `repeat`: handle it twice,
             as behind a proxy that tries again, and answer for the second time; `refuse`: answer like a refusal of the
             Oracle's own, `status` and `message`; `error-body`: answer 200 with `"status": "error"`;
             `skew`: the Oracle's clock is `seconds` off; `rpc-down`: it cannot reach the chain;
