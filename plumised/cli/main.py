@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from plumised.cli import check_config
+from plumised.cli import check_config, restart_engine, run, status, stop, version, wait, wallet
 from plumised.cli.exits import EXIT_INTERRUPTED, exit_status
 from plumised.cli.verb import Context, UsageError, Verb
 from plumised.config import ConfigError
@@ -17,7 +17,16 @@ from plumised.errors import PlumisedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS: tuple[Verb, ...] = (check_config.VERB,)
+VERBS: tuple[Verb, ...] = (
+    run.VERB,
+    check_config.VERB,
+    status.VERB,
+    wait.VERB,
+    stop.VERB,
+    restart_engine.VERB,
+    wallet.VERB,
+    version.VERB,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -46,19 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     context = Context(sys.stdout, sys.stderr, os.environ, socket.gethostname())
     try:
-        status = _run(argv, context)
+        exit_code = _run(argv, context)
         context.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has had enough; without this the interpreter complains at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return status
+    return exit_code
 
 
 def _run(argv: Sequence[str] | None, context: Context) -> int:
     try:
         arguments = parser().parse_args(argv)
-        status: int = arguments.run(arguments, context)
+        exit_code: int = arguments.run(arguments, context)
     except ConfigError as error:
         for problem in error.problems:
             context.stderr.write(f"plumised: {problem}\n")
@@ -71,4 +80,4 @@ def _run(argv: Sequence[str] | None, context: Context) -> int:
         return EXIT_INTERRUPTED
     except SystemExit as finished:  # argparse has printed its help
         return finished.code if isinstance(finished.code, int) else 0
-    return status
+    return exit_code

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DEFAULT_CONFIG = Path("/etc/plumise/node.toml")
+LONGEST_S = 86400.0
 
 
 class UsageError(PlumisedError):
@@ -53,3 +54,11 @@ class Verb:
     summary: str
     configure: Callable[[ArgumentParser], None]
     run: Callable[[Namespace, Context], int]
+
+
+def seconds(text: str) -> float:
+    """An argument that is a length of time."""
+    value = float(text)
+    if not 0 < value <= LONGEST_S:
+        raise ValueError(text)
+    return value

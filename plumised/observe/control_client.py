@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_S = 10.0
 """How long the daemon may take to answer; what takes longer names its own time."""
+END_POLL_S = 0.1
 MAX_ANSWER_BYTES = 4 << 20
 
 
@@ -29,6 +31,12 @@ class NoDaemonError(PlumisedError):
     """No daemon answers at the control socket."""
 
     code = "no-daemon"
+
+
+class SocketForbiddenError(NoDaemonError):
+    """The control socket is not open to this user."""
+
+    code = "control-forbidden"
 
 
 class ControlTimeoutError(PlumisedError):
@@ -58,14 +66,44 @@ class ControlClient:
 
     socket_path: Path
 
-    def status(self) -> str:
-        """The status as the JSON text that the daemon sent."""
-        return self._ask("GET", "/v1/status", ANSWER_TIMEOUT_S)
+    def status(self, form: str = "json") -> str:
+        """The status as the daemon renders it: `json` or `text`."""
+        return self._ask("GET", f"/v1/status?{urlencode({'format': form})}", ANSWER_TIMEOUT_S)
 
     def wait(self, condition: str, timeout_s: float) -> str:
         """Wait until the condition holds (`serving`, `registered` or `stopped`); the status at that time as JSON."""
         query = urlencode({"for": condition, "timeout_s": timeout_s})
         return self._ask("GET", f"/v1/wait?{query}", timeout_s + ANSWER_TIMEOUT_S)
+
+    def wait_for_end(self, timeout_s: float) -> None:
+        """Wait until no daemon listens at the socket; returns at once if none does.
+
+        Raises:
+            ControlTimeoutError: one still does after this time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                self.wait("stopped", left)
+            except SocketForbiddenError:
+                raise
+            except NoDaemonError:
+                if not self._listens():
+                    return
+            time.sleep(min(END_POLL_S, left))
+        raise ControlTimeoutError(
+            f"The daemon at {self.socket_path} has not ended after {timeout_s:g} s",
+            "Look at plumised status, or wait longer with --timeout.",
+        )
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(ANSWER_TIMEOUT_S)
+            try:
+                probe.connect(str(self.socket_path))
+            except OSError:
+                return False
+            return True
 
     def stop(self) -> None:
         """Have the daemon stop; returns as soon as it has begun."""
@@ -87,7 +125,7 @@ class ControlClient:
                 "See its log: journalctl -u plumised.",
             ) from None
         except PermissionError:
-            raise NoDaemonError(
+            raise SocketForbiddenError(
                 f"The control socket {self.socket_path} is not open to this user",
                 "Run the command as root or as a member of the group plumise.",
             ) from None
