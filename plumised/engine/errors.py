@@ -12,9 +12,21 @@ class SocketError(PlumisedError):
 
 
 class LaunchError(PlumisedError):
-    """The engine's interpreter cannot be started."""
+    """The engine's interpreter is missing, or is none."""
 
     code = "engine-missing"
+
+
+class SpawnError(PlumisedError):
+    """The system cannot start another process at the moment."""
+
+    code = "engine-spawn"
+
+
+class PlaceError(PlumisedError):
+    """A file by which daemon and engine meet cannot be used."""
+
+    code = "engine-files"
 
 
 class RemainsError(PlumisedError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from plumised.engine.errors import LaunchError
+from plumised.engine.errors import LaunchError, SpawnError
 from plumised.engine.processes import INCARNATION_VARIABLE, ProcessId, identify, send_signal
 from plumised.engine.tail import Tail
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 _OUTPUT: Final = logging.getLogger("plumised.engine.output")
 _LONGEST_JOB: Final = 65536
 """What a pipe holds (pipe(7)), so that writing never waits for a reader."""
+
+_NO_INTERPRETER: Final = frozenset(
+    {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,7 @@ def spawn(launch: Launch, incarnation: str) -> EngineProcess:
 
     Raises:
         LaunchError: there is no such interpreter, or it cannot be executed.
+        SpawnError: the system has no room for another process.
     """
     try:
         process = subprocess.Popen(
@@ -122,10 +128,20 @@ def spawn(launch: Launch, incarnation: str) -> EngineProcess:
             start_new_session=True,
         )
     except OSError as error:
+        if error.errno not in _NO_INTERPRETER:
+            raise SpawnError(
+                f"the system cannot start the engine: {error.strerror}",
+                "Look for what uses up the machine's memory, processes or open files.",
+            ) from error
         raise LaunchError(
             f"the engine's interpreter {launch.python} cannot be started: {error.strerror or error}",
             "Install plumise-engine-petals, or set engine.python to the interpreter of an engine environment.",
         ) from error
-    identity = identify(process.pid)
-    assert identity is not None  # noqa: S101 -- until it is waited for, the kernel keeps it
-    return EngineProcess(process, identity)
+    try:
+        identity = identify(process.pid)
+        assert identity is not None  # noqa: S101 -- until it is waited for, the kernel keeps it
+        return EngineProcess(process, identity)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from plumised.engine.errors import RemainsError
+from plumised.engine.errors import PlaceError, RemainsError
 from plumised.engine.processes import ProcessId, end_all, identify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -37,26 +38,31 @@ class EngineFile:
         """Replace the file, whole or not at all.
 
         Raises:
-            OSError: it cannot be written.
+            PlaceError: it cannot be written.
         """
         text = json.dumps(
             {"pid": record.main.pid, "start_time": record.main.start_time, "incarnation": record.incarnation}
         )
         draft = self._path.with_suffix(".tmp")
-        draft.write_text(text)
-        draft.chmod(0o600)
-        draft.replace(self._path)
+        with _place(self._path):
+            draft.touch(0o600)
+            draft.write_text(text)
+            draft.replace(self._path)
 
     def read(self) -> EngineRecord | None:
         """What the file says; None if there is none or it makes no sense.
 
         Raises:
-            OSError: it exists and cannot be read.
+            PlaceError: it exists and cannot be read.
         """
+        if not self._path.exists():
+            return None
+        with _place(self._path):
+            text = self._path.read_bytes()
         try:
-            members = json.loads(self._path.read_text())
+            members = json.loads(text)
             pid, start_time, incarnation = members["pid"], members["start_time"], members["incarnation"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return None
         if not (isinstance(pid, int) and isinstance(start_time, int) and isinstance(incarnation, str) and incarnation):
             return None
@@ -64,7 +70,19 @@ class EngineFile:
 
     def remove(self) -> None:
         """Nothing of the engine is left."""
-        self._path.unlink(missing_ok=True)
+        with _place(self._path):
+            self._path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _place(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PlaceError(
+            f"{path} cannot be used: {error.strerror or error}",
+            "See that its directory exists, has room, and belongs to the user that plumised runs as.",
+        ) from error
 
 
 async def end_leftover(file: EngineFile, deadline_s: float, clock: Callable[[], float]) -> EngineRecord | None:
@@ -75,7 +93,7 @@ async def end_leftover(file: EngineFile, deadline_s: float, clock: Callable[[], 
 
     Raises:
         RemainsError: some of its processes do not end.
-        OSError: the file cannot be read or removed.
+        PlaceError: the file cannot be read or removed.
     """
     record = file.read()
     if record is None:

@@ -87,6 +87,8 @@ class EngineSocket:
         self._group = asyncio.TaskGroup()
         self._connections: set[asyncio.Task[None]] = set()
         self._senders: dict[Hello, asyncio.StreamWriter] = {}
+        self._silent = asyncio.Event()
+        self._silent.set()
         self._server: asyncio.Server | None = None
         self._inode = 0
 
@@ -121,6 +123,15 @@ class EngineSocket:
         for sender, writer in list(self._senders.items()):
             if sender.incarnation != incarnation:
                 writer.close()
+
+    async def silence(self, timeout_s: float) -> None:
+        """Wait until everything that the engine's processes said is heard and their connections have ended.
+
+        Raises:
+            TimeoutError: a connection is still open.
+        """
+        async with asyncio.timeout(timeout_s):
+            await self._silent.wait()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= self._limits.connections:
@@ -173,6 +184,7 @@ class EngineSocket:
     ) -> None:
         predecessor = self._senders.get(hello)
         self._senders[hello] = writer
+        self._silent.clear()
         if predecessor is None:
             self._listener.connected(hello)
         else:
@@ -188,6 +200,8 @@ class EngineSocket:
             writer.close()
             if self._senders.get(hello) is writer:
                 del self._senders[hello]
+                if not self._senders:
+                    self._silent.set()
                 self._listener.disconnected(hello)
 
     def _hand_over(self, hello: Hello, writer: asyncio.StreamWriter, messages: list[Message]) -> None:

@@ -52,7 +52,7 @@ class Stopping:
 
     Attributes:
         after: what follows.
-        cause: why, if it failed.
+        cause: why it is ended, if it is not healthy.
     """
 
     after: After
@@ -85,7 +85,7 @@ class Supervision:
         since: when it was entered.
         failures: how often the engine failed since the last stable run.
         looping: a crash loop or permanent failure was seen and no stable run since: every further failure is slow.
-        cause: of the last failure.
+        cause: of the last failure since the last stable run.
         spawned: how many engines were started.
     """
 
@@ -257,8 +257,8 @@ def _ended(
             return _enter(now, Idle(), time), ()
         case Stopping(after=After.START):
             return _spawn(now, time)
-        case Stopping(cause=cause):
-            return _failed(now, cause or event.cause, time, policy, random), ()
+        case Stopping():
+            return _failed(now, event.cause, time, policy, random), ()
         case Idle() | Backoff() | Failed():
             return now, ()
     assert_never(now.state)
@@ -289,4 +289,4 @@ def _settled(now: Supervision, time: float, policy: EnginePolicy) -> Supervision
 
 
 def _cleared(now: Supervision) -> Supervision:
-    return replace(now, failures=0, looping=False)
+    return replace(now, failures=0, looping=False, cause=None)

@@ -1,7 +1,7 @@
 """Brings the engine's counters to the ledger: what the socket says while it runs, what the tallies say after it.
 
-All of it is cumulative, so the order and the number of deliveries do not matter; only that an incarnation is closed after
-its tallies were taken, and that they are deleted after it was closed.
+All of it is cumulative, so the order and the number of deliveries do not matter; only that an incarnation is closed
+after its tallies were taken, and that they are deleted after it was closed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class UsageBook:
         self._wake.set()
 
     async def end(self, incarnation: str) -> None:
-        """All processes of this incarnation have ended: take its tallies and close it, later if the sink refuses now."""
+        """All processes of this incarnation have ended: take its tallies and close it; later if the sink refuses."""
         self._ended.add(incarnation)
         await self._try()
 
@@ -88,7 +88,7 @@ class UsageBook:
             async with self._delivery:
                 await self._deliver()
         except (PlumisedError, OSError) as error:
-            _log.error("usage cannot be kept at the moment, it is tried again: %s", error)  # noqa: TRY400 -- the message is for operators
+            _log.error("usage cannot be kept at the moment, it is tried again: %s", error)
             self._wake.set()
             return False
         return True

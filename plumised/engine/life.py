@@ -1,0 +1,153 @@
+"""One incarnation of the engine, from its spawn until nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from plumised.engine.causes import Cause, Exit, diagnose
+from plumised.engine.launch import EngineProcess, Launch, spawn
+from plumised.engine.leftovers import EngineFile, EngineRecord
+from plumised.engine.processes import end_all, kill_all, oom_kills, session_processes
+from plumised.engine.pulse import Pulse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from plumised.engine.health import Stuck, Verdict
+    from plumised.engine.policy import EnginePolicy
+    from plumised.engine.processes import ProcessStat
+    from plumised.engine.server import EngineSocket
+    from plumised.ipc.job import EngineJob
+    from plumised.ipc.messages import Failure
+
+_LAST_WORDS_S: Final = 2.0
+"""How long what ended processes said may take to arrive; the kernel has it already."""
+
+
+class Life:
+    """One incarnation. `run` it once; `end` may be called at any time.
+
+    Attributes:
+        incarnation: its identifier.
+        pulse: what it showed so far.
+        failure: why it says that it ends.
+        verdict: the last verdict on its health.
+    """
+
+    def __init__(
+        self,
+        job: EngineJob,
+        launch: Launch,
+        file: EngineFile,
+        policy: EnginePolicy,
+        clock: Callable[[], float],
+        attentive_now: float,
+    ) -> None:
+        self.incarnation = job.incarnation
+        self.failure: Failure | None = None
+        self.verdict: Verdict | None = None
+        self._job = job
+        self._file = file
+        self._policy = policy
+        self._clock = clock
+        self._ailment: Stuck | None = None
+        self._kill_at: float | None = None
+        self._ordered = asyncio.Event()
+        self._oom_kills = oom_kills()
+        self._process: EngineProcess = spawn(launch, job.incarnation)
+        self.pulse = Pulse(attentive_now, self.pid, job.handlers, policy)
+
+    @property
+    def pid(self) -> int:
+        """Of the main process, which is also the session's number."""
+        return self._process.id.pid
+
+    def processes(self) -> tuple[ProcessStat, ...]:
+        """Its processes at this moment."""
+        return session_processes(self.pid)
+
+    def end(self, grace_s: float, ailment: Stuck | None = None) -> None:
+        """End it within `grace_s` seconds in order, or by force after them; a later call can only hasten it."""
+        until = self._clock() + grace_s
+        self._kill_at = until if self._kill_at is None else min(until, self._kill_at)
+        self._ailment = self._ailment or ailment
+        self._ordered.set()
+
+    async def run(self, socket: EngineSocket) -> tuple[Cause, tuple[ProcessStat, ...]]:
+        """Let it live until it ends or is ended.
+
+        Returns:
+            Why it ended, and which of its processes could not be ended.
+
+        Raises:
+            PlumisedError: it could not be given its settings.
+            OSError: what the next daemon needs to find it could not be written.
+        """
+        try:
+            self._file.write(EngineRecord(self._process.id, self.incarnation))
+            socket.expect(self.incarnation, self.pid)
+            self._process.instruct(self._job)
+            async with asyncio.TaskGroup() as group:
+                relay = group.create_task(self._process.relay(), name="engine-output")
+                try:
+                    remaining = await self._live(socket)
+                    # Something that left the session and the environment behind may hold the pipe for ever.
+                    await asyncio.wait([relay], timeout=_LAST_WORDS_S)
+                finally:
+                    relay.cancel()
+            return diagnose(self._exit()), remaining
+        finally:
+            # Whatever happens to the daemon's tasks: no engine is left without its supervisor.
+            kill_all(self.pid, self.incarnation)
+            socket.expect(None)
+            self._process.close()
+
+    async def _live(self, socket: EngineSocket) -> tuple[ProcessStat, ...]:
+        await self._until_ended()
+        remaining = await end_all(self.pid, self.incarnation, self.pid, self._policy.kill_timeout_s, self._clock)
+        if not remaining:
+            await self._process.exited.wait()
+            self._file.remove()
+        with contextlib.suppress(TimeoutError):
+            await socket.silence(_LAST_WORDS_S)
+        return remaining
+
+    async def _until_ended(self) -> None:
+        """Wait until the main process has ended, or its time to end in order is over."""
+        exited, ordered = self._process.exited, self._ordered
+        await _either(exited, ordered)
+        if exited.is_set():
+            return
+        interrupted = False
+        while self._kill_at is not None and not exited.is_set():
+            grace = self._kill_at - self._clock()
+            if grace <= 0:
+                return
+            if not interrupted:
+                self._process.interrupt()
+                interrupted = True
+            ordered.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await _either(exited, ordered)
+
+    def _exit(self) -> Exit:
+        return Exit(
+            status=self._process.status or 0,
+            failure=self.failure,
+            verdict=self._ailment,
+            oom_killed=oom_kills() > self._oom_kills,
+            lines=self._process.tail.lines,
+        )
+
+
+async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
+    """Wait until one of two events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in (first, second)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
