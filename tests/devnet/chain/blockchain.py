@@ -9,101 +9,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from eth._utils.address import generate_contract_address
-from eth._utils.transactions import extract_chain_id, is_eip_155_signed_transaction
-from eth.abc import BlockAPI, BlockHeaderAPI, ComputationAPI, ReceiptAPI, SignedTransactionAPI, StateAPI
-from eth.constants import CREATE_CONTRACT_ADDRESS
-from eth.exceptions import UnrecognizedTransactionType
-from eth.rlp.transactions import BaseTransaction
-from eth.vm.message import Message
-from eth_keys.exceptions import BadSignature
+from eth.abc import ReceiptAPI, SignedTransactionAPI, StateAPI
 from eth_typing import Address
-from eth_utils.exceptions import ValidationError
-from rlp.exceptions import RLPException
 
 from tests.devnet.chain import evm
+from tests.devnet.chain import raw as raw_transactions
+from tests.devnet.chain.blocks import Mined, Sealed, outcome_of, size_of
 from tests.devnet.chain.mempool import Account, BelowBaseFee, Mempool, RejectedError, Rules, Waiting
+from tests.devnet.chain.simulation import Call, Outcome, estimate, simulate
 
 CHAIN_ID: Final = 41956
-CALL_GAS_CAP: Final = evm.GAS_LIMIT
-INTRINSIC_GAS: Final = 21_000
 
 Edit = Callable[[StateAPI], None]
-
-
-@dataclass(frozen=True)
-class Log:
-    """An event; `index` counts within its block."""
-
-    address: bytes
-    topics: tuple[bytes, ...]
-    data: bytes
-    index: int
-
-
-@dataclass(frozen=True)
-class Mined:
-    """A transaction in a block, with its outcome. Fees in wei per gas."""
-
-    transaction: SignedTransactionAPI
-    sender: bytes
-    index: int
-    succeeded: bool
-    error: str | None
-    gas_used: int
-    cumulative_gas: int
-    gas_price: int
-    bloom: int
-    logs: tuple[Log, ...]
-    created: bytes | None
-
-    @property
-    def hash(self) -> bytes:
-        return bytes(self.transaction.hash)
-
-
-@dataclass(frozen=True)
-class Sealed:
-    """A block with the outcome of its transactions."""
-
-    header: BlockHeaderAPI
-    base_fee: int
-    size: int
-    mined: tuple[Mined, ...]
-
-    @property
-    def hash(self) -> bytes:
-        return bytes(self.header.hash)
-
-    @property
-    def number(self) -> int:
-        return int(self.header.block_number)
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call that is simulated, not sent. `gas` None means as much as a block holds."""
-
-    sender: bytes = bytes(20)
-    to: bytes | None = None
-    data: bytes = b""
-    value: int = 0
-    gas: int | None = None
-    fee_cap: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a simulated call returned: output, or revert data with `reverted`, or `error`."""
-
-    output: bytes
-    gas_used: int
-    reverted: bool
-    error: str | None
-
-    @property
-    def succeeded(self) -> bool:
-        return self.error is None
 
 
 @dataclass
@@ -140,7 +57,7 @@ class Blockchain:
         )
         header = self._chain.get_canonical_head()
         self.blocks: list[Sealed] = [
-            Sealed(header, self.conditions.base_fee, _size(self._chain.get_block_by_header(header)), ())
+            Sealed(header, self.conditions.base_fee, size_of(self._chain.get_block_by_header(header)), ())
         ]
         self.pool = Mempool()
         self._branch = 0
@@ -188,7 +105,7 @@ class Blockchain:
 
     def submit(self, raw: bytes) -> bytes:
         """Take a signed transaction into the pool and return its hash; raises RejectedError."""
-        transaction, sender = self._decode(raw)
+        transaction, sender = raw_transactions.read(raw, CHAIN_ID)
         if self.place(bytes(transaction.hash)) is not None:
             # geth looks at the nonce first, for what is mined is not in its pool any more.
             raise RejectedError(f"nonce too low: next nonce {self.account(sender).nonce}, tx nonce {transaction.nonce}")
@@ -238,65 +155,11 @@ class Blockchain:
 
     def call(self, call: Call, height: int) -> Outcome:
         """Run a call on the state after block `height`; raises RejectedError when it could not even start."""
-        state = self.state(height)
-        base_fee = self.blocks[height].base_fee
-        gas = min(call.gas if call.gas is not None else CALL_GAS_CAP, CALL_GAS_CAP)
-        if call.fee_cap and call.fee_cap < base_fee:
-            raise RejectedError(
-                f"err: max fee per gas less than block base fee: address 0x{call.sender.hex()}, "
-                f"maxFeePerGas: {call.fee_cap}, baseFee: {base_fee} (supplied gas {gas})"
-            )
-        balance = self._account_in(state, call.sender).balance
-        if balance < gas * call.fee_cap + call.value:
-            raise RejectedError(
-                f"err: insufficient funds for gas * price + value: address 0x{call.sender.hex()} have {balance} "
-                f"want {gas * call.fee_cap + call.value} (supplied gas {gas})"
-            )
-        intrinsic = _intrinsic_gas(call)
-        if gas < intrinsic:
-            raise RejectedError(f"err: intrinsic gas too low: have {gas}, want {intrinsic} (supplied gas {gas})")
-        context = state.get_transaction_context_class()(gas_price=call.fee_cap, origin=Address(call.sender))
-        if call.to is None:
-            made = generate_contract_address(Address(call.sender), state.get_nonce(Address(call.sender)))
-            creation = Message(
-                gas=gas - intrinsic,
-                to=CREATE_CONTRACT_ADDRESS,
-                sender=Address(call.sender),
-                value=call.value,
-                data=b"",
-                code=call.data,
-                create_address=made,
-            )
-            return _outcome(evm.DevnetComputation.apply_create_message(state, creation, context), intrinsic)
-        message = Message(
-            gas=gas - intrinsic,
-            to=Address(call.to),
-            sender=Address(call.sender),
-            value=call.value,
-            data=call.data,
-            code=state.get_code(Address(call.to)),
-        )
-        return _outcome(evm.DevnetComputation.apply_message(state, message, context), intrinsic)
+        return simulate(call, self.state(height), self.blocks[height].base_fee)
 
     def estimate(self, call: Call, height: int) -> Outcome:
-        """Return the outcome of `call` with the least gas at which it succeeds as `gas_used`.
-
-        When it fails even with all the gas allowed, that failure is returned. Raises RejectedError as `call` does.
-        """
-        widest = self.call(call, height)
-        if not widest.succeeded:
-            return widest
-
-        def succeeds(gas: int) -> bool:
-            return self.call(Call(call.sender, call.to, call.data, call.value, gas), height).succeeded
-
-        low, high = max(widest.gas_used, INTRINSIC_GAS), call.gas or CALL_GAS_CAP
-        if succeeds(low):
-            high = low
-        while high - low > 1:
-            middle = min((low + high) // 2, low * 2)
-            low, high = (low, middle) if succeeds(middle) else (middle, high)
-        return Outcome(widest.output, high, reverted=False, error=None)
+        """Return what `simulation.estimate` does, on the state after block `height`."""
+        return estimate(call, lambda: self.state(height), self.blocks[height].base_fee)
 
     # Inside
 
@@ -310,30 +173,6 @@ class Blockchain:
     def _reader(self) -> Callable[[bytes], Account]:
         state = self.state(self.head.number)
         return lambda address: self._account_in(state, address)
-
-    def _decode(self, raw: bytes) -> tuple[SignedTransactionAPI, bytes]:
-        if not raw:
-            raise RejectedError("typed transaction too short")
-        builder = evm.DevnetVM.get_transaction_builder()
-        try:
-            transaction = builder.decode(raw)
-        except (UnrecognizedTransactionType, ValidationError) as error:
-            raise RejectedError("transaction type not supported") from error
-        except (RLPException, ValueError, TypeError) as error:
-            raise RejectedError(f"rlp: {error}") from error
-        chain_id = _chain_id(transaction)
-        if chain_id is None:
-            raise RejectedError("only replay-protected (EIP-155) transactions allowed over RPC")
-        if chain_id != CHAIN_ID:
-            raise RejectedError(f"invalid sender: invalid chain id for signer: have {chain_id} want {CHAIN_ID}")
-        try:
-            transaction.validate()
-            sender = bytes(transaction.sender)
-        except (BadSignature, ValidationError) as error:
-            if "gas" not in str(error):
-                raise RejectedError("invalid sender: invalid transaction v, r, s values") from error
-            sender = bytes(transaction.sender)
-        return transaction, sender
 
     def _seal(self, transactions: tuple[tuple[SignedTransactionAPI, bytes], ...], edit: Edit | None) -> Sealed:
         parent = self.head.header
@@ -355,7 +194,8 @@ class Blockchain:
         logs = 0
         for index, (transaction, sender) in enumerate(transactions):
             receipt, computation = machine.apply_transaction(header, transaction)
-            mined.append(_mined(transaction, sender, index, receipt, computation, base_fee, int(header.gas_used), logs))
+            before = int(header.gas_used)
+            mined.append(outcome_of(transaction, sender, index, receipt, computation, base_fee, before, logs))
             logs += len(receipt.logs)
             header = machine.add_receipt_to_header(header, receipt)
             receipts.append(receipt)
@@ -365,7 +205,7 @@ class Blockchain:
         )
         sealed = block.copy(header=block.header.copy(state_root=machine.state.state_root))
         self._chain.chaindb.persist_header(sealed.header)
-        return Sealed(sealed.header, base_fee, _size(sealed), tuple(mined))
+        return Sealed(sealed.header, base_fee, size_of(sealed), tuple(mined))
 
     def _append(self, block: Sealed) -> None:
         self.blocks.append(block)
@@ -378,61 +218,3 @@ class Blockchain:
         for block in self.blocks:
             for mined in block.mined:
                 yield block, mined
-
-
-def _size(block: BlockAPI) -> int:
-    # Of the header; bodies are small here and clients only show the number.
-    return 500 + sum(len(transaction.encode()) for transaction in block.transactions)
-
-
-def _chain_id(transaction: SignedTransactionAPI) -> int | None:
-    if isinstance(transaction, BaseTransaction):
-        return extract_chain_id(transaction.v) if is_eip_155_signed_transaction(transaction) else None
-    return transaction.chain_id
-
-
-def _intrinsic_gas(call: Call) -> int:
-    zeros = call.data.count(0)
-    creation = 32_000 if call.to is None else 0
-    return INTRINSIC_GAS + 4 * zeros + 16 * (len(call.data) - zeros) + creation
-
-
-def _outcome(computation: ComputationAPI, intrinsic: int) -> Outcome:
-    used = intrinsic + computation.get_gas_used()
-    if computation.is_success:
-        return Outcome(bytes(computation.output), used, reverted=False, error=None)
-    reverted = not computation.should_burn_gas
-    return Outcome(bytes(computation.output), used, reverted=reverted, error=_error_text(computation))
-
-
-def _error_text(computation: ComputationAPI) -> str:
-    return "execution reverted" if not computation.should_burn_gas else str(computation.error)
-
-
-def _mined(
-    transaction: SignedTransactionAPI,
-    sender: bytes,
-    index: int,
-    receipt: ReceiptAPI,
-    computation: ComputationAPI,
-    base_fee: int,
-    gas_before: int,
-    logs_before: int,
-) -> Mined:
-    creates = transaction.to == CREATE_CONTRACT_ADDRESS
-    return Mined(
-        transaction=transaction,
-        sender=sender,
-        index=index,
-        succeeded=computation.is_success,
-        error=None if computation.is_success else _error_text(computation),
-        gas_used=int(receipt.gas_used) - gas_before,
-        cumulative_gas=int(receipt.gas_used),
-        gas_price=min(transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas + base_fee),
-        bloom=int(receipt.bloom),
-        logs=tuple(
-            Log(bytes(log.address), tuple(topic.to_bytes(32, "big") for topic in log.topics), bytes(log.data), at)
-            for at, log in enumerate(receipt.logs, start=logs_before)
-        ),
-        created=bytes(generate_contract_address(Address(sender), transaction.nonce)) if creates else None,
-    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from eth_utils.address import is_address
 
-from tests.devnet.chain.blockchain import Call
+from tests.devnet.chain.simulation import Call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,7 +22,8 @@ from tests.devnet.chain.rendering import address, hexed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.devnet.chain.blockchain import Blockchain, Mined, Sealed
+    from tests.devnet.chain.blockchain import Blockchain
+    from tests.devnet.chain.blocks import Mined, Sealed
     from tests.devnet.chain.node import Node
 
 

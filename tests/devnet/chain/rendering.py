@@ -8,12 +8,13 @@ from eth.constants import CREATE_CONTRACT_ADDRESS
 from eth_bloom.bloom import BloomFilter
 from eth_utils.address import to_checksum_address
 
-from tests.devnet.chain.blockchain import CHAIN_ID, Log, Mined, Sealed
+from tests.devnet.chain.blockchain import CHAIN_ID
 
 if TYPE_CHECKING:
     from eth.abc import SignedTransactionAPI
     from pydantic import JsonValue
 
+    from tests.devnet.chain.blocks import Log, Mined, Sealed
     from tests.devnet.chain.mempool import Waiting
 
 

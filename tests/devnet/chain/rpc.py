@@ -12,7 +12,7 @@ from eth_typing import Address
 from pydantic import JsonValue
 
 from tests.devnet.chain import parameters, rendering
-from tests.devnet.chain.blockchain import CHAIN_ID, Blockchain, Outcome, Sealed
+from tests.devnet.chain.blockchain import CHAIN_ID, Blockchain
 from tests.devnet.chain.mempool import RejectedError
 from tests.devnet.chain.native import ERROR_SELECTOR, Storage
 from tests.devnet.chain.parameters import INVALID_PARAMETERS, SERVER_ERROR, RpcError
@@ -21,6 +21,9 @@ from tests.devnet.chain.rendering import hexed, quantity
 
 if TYPE_CHECKING:
     from eth.abc import StateAPI
+
+    from tests.devnet.chain.blocks import Sealed
+    from tests.devnet.chain.simulation import Outcome
 
 CLIENT_VERSION: Final = "plumise-devnet/v1.0.0/py-evm"
 METHOD_NOT_FOUND: Final = -32601
