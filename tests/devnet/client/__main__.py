@@ -82,7 +82,9 @@ def generate(model: Any, tokenizer: Any, request: dict[str, Any]) -> None:
 
     ids = request.get("ids")
     if ids is None:
-        ids = tokenizer.apply_chat_template([{"role": "user", "content": request["prompt"]}], add_generation_prompt=True)
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": request["prompt"]}], add_generation_prompt=True
+        )
     streamer = TokenEvents()
     started = time.perf_counter()
     with torch.inference_mode():
@@ -111,7 +113,7 @@ def main(argv: list[str]) -> int:
     for line in sys.stdin:
         try:
             generate(model, tokenizer, json.loads(line))
-        except Exception as error:  # noqa: BLE001 -- whoever asked is told
+        except Exception as error:
             emit(event="error", message=f"{type(error).__name__}: {error}")
     return 0
 

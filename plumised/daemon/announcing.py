@@ -1,0 +1,81 @@
+"""Tells the Oracle where the node is: once it serves, and when the wallet cannot pay for its registration."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from plumised.errors import PlumisedError
+from plumised.oracle import Announced, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from plumised.oracle import Announcer
+
+_DIALABLE: Final = re.compile(r"/(ip4|dns4)/([^/]+)/tcp/(\d+)(?:/.*)?")
+
+
+class AnnouncementError(PlumisedError):
+    """The Oracle has not taken the announcement."""
+
+    code = "announcement-refused"
+
+
+class EndpointUnknownError(PlumisedError):
+    """There is nothing yet that could be announced."""
+
+    code = "endpoint-unknown"
+
+
+def endpoint_of(configured: str | None, addresses: Sequence[str]) -> str | None:
+    """What to announce: the configured endpoint, else the first address under which the swarm can reach the engine.
+
+    Args:
+        configured: oracle.endpoint.
+        addresses: multiaddresses of the engine.
+    """
+    if configured is not None:
+        return configured
+    for address in addresses:
+        if match := _DIALABLE.fullmatch(address):
+            return f"http://{match[2]}:{match[3]}"
+    return None
+
+
+class Announcements:
+    """Announces this node.
+
+    Args:
+        announcer: of the agent.
+        model: that is served.
+        endpoint: what to announce at the moment, or None.
+    """
+
+    def __init__(self, announcer: Announcer, model: str, endpoint: Callable[[], str | None]) -> None:
+        self._announcer = announcer
+        self._model = model
+        self._endpoint = endpoint
+
+    async def announce(self) -> None:
+        """Announce the node; the Oracle registers it on chain where it is not.
+
+        Raises:
+            EndpointUnknownError: the engine has no address yet.
+            AnnouncementError: the Oracle did not take it.
+            LedgerError: nothing was sent.
+        """
+        endpoint = self._endpoint()
+        if endpoint is None:
+            raise EndpointUnknownError(
+                "The engine has no address yet that could be announced to the Oracle",
+                "Wait until it is in the swarm, or set oracle.endpoint.",
+            )
+        outcome = await self._announcer.announce(endpoint, ("inference", self._model))
+        if isinstance(outcome, Announced):
+            return
+        said = outcome.message if isinstance(outcome, Refused) else outcome.cause
+        raise AnnouncementError(
+            f"The Oracle did not take the announcement of {endpoint}: {said}",
+            "Check oracle.url and oracle.endpoint; it is tried again.",
+        )

@@ -1,0 +1,55 @@
+"""The daemon's process: signals, log, exit status. Everything else is the node's business."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from plumised.daemon.node import Node
+from plumised.observe.logs import configure, form_of
+from plumised.observe.notify import Notifier
+from plumised.observe.redaction import Redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from plumised.config import Settings
+
+_log: Final = logging.getLogger(__name__)
+
+
+def run(settings: Settings, *, config_file: Path, environ: Mapping[str, str]) -> int:
+    """Run the daemon until it is told to stop; returns its exit status.
+
+    Args:
+        settings: checked.
+        config_file: where they were read, for the log.
+        environ: what systemd says: NOTIFY_SOCKET, WATCHDOG_USEC, JOURNAL_STREAM, CREDENTIALS_DIRECTORY.
+
+    Raises:
+        OperatorError: something that only the operator can change; nothing runs then.
+    """
+    redactor = Redactor()
+    form = form_of(settings.log.format, environ.get("JOURNAL_STREAM"), sys.stderr.fileno())
+    configure(settings.log.level, form, sys.stderr, redactor)
+    _log.info("node %s, configured by %s", settings.node.name, config_file)
+    notifier = Notifier(environ.get("NOTIFY_SOCKET"), environ.get("WATCHDOG_USEC"))
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    node = Node(settings, redactor, notifier, Path(credentials) if credentials else None)
+    try:
+        asyncio.run(_until_told(node))
+    finally:
+        notifier.close()
+    _log.info("stopped")
+    return 0
+
+
+async def _until_told(node: Node) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    await node.run()
