@@ -59,9 +59,9 @@ async def _run(arguments: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
 
     def started(ports: Ports) -> None:
-        print(f"chain at {ports.url}, admin at {ports.admin_url}", flush=True)
         if arguments.port_file is not None:
             _publish(arguments.port_file, ports)
+        print(f"chain at {ports.url}, admin at {ports.admin_url}", flush=True)
 
     options = Options(
         funds=dict(arguments.fund),
@@ -83,5 +83,14 @@ def _publish(path: Path, ports: Ports) -> None:
     draft.replace(path)
 
 
+def main(argv: list[str]) -> int:
+    try:
+        asyncio.run(_run(_arguments(argv)))
+    except OSError as error:
+        print(f"cannot listen: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    asyncio.run(_run(_arguments(sys.argv[1:])))
+    sys.exit(main(sys.argv[1:]))

@@ -30,12 +30,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AdminPort:
-    """Serves the admin interface of one node; faults that end by themselves do so in a task of `tasks`."""
+    """Serves the admin interface of one node, and ends the faults that end by themselves."""
 
-    def __init__(self, node: Node, rpc: RpcPort, host: str, port: int, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, node: Node, rpc: RpcPort, host: str, port: int) -> None:
         self._node = node
-        self._tasks = tasks
-        self.expiries: set[asyncio.Task[None]] = set()
+        self._expiries: set[asyncio.Task[None]] = set()
         self._rpc = rpc
         self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=0.1)
         self._host, self._port = host, port
@@ -48,6 +47,10 @@ class AdminPort:
 
     async def close(self) -> None:
         await self._runner.cleanup()
+        expiries = tuple(self._expiries)
+        for expiry in expiries:
+            expiry.cancel()
+        await asyncio.gather(*expiries, return_exceptions=True)
 
     def _application(self) -> web.Application:
         node, chain = self._node, self._node.chain
@@ -95,9 +98,9 @@ class AdminPort:
     async def _add_fault(self, fault: model.Fault) -> JsonValue:
         active = self._node.board.add(fault, self._node.chain.head.number)
         if fault.for_s is not None:
-            expiry = self._tasks.create_task(self._expire(active, fault.for_s))
-            self.expiries.add(expiry)
-            expiry.add_done_callback(self.expiries.discard)
+            expiry = asyncio.create_task(self._expire(active, fault.for_s))
+            self._expiries.add(expiry)
+            expiry.add_done_callback(self._expiries.discard)
         await self._rpc.follow_faults()
         return None
 
@@ -193,6 +196,7 @@ class AdminPort:
         await asyncio.sleep(after_s)
         self._node.board.remove(active)
         await self._rpc.follow_faults()
+        self._node.touch()
 
 
 def _answering(read: Callable[[], Sequence[BaseModel]]) -> Handler:

@@ -56,7 +56,10 @@ class Ports:
 
 
 async def serve(options: Options, started: Callable[[Ports], None], stop: asyncio.Event) -> None:
-    """Run a node until `stop` is set; `started` is told where it listens, once it does."""
+    """Run a node until `stop` is set; `started` is told where it listens, once it does.
+
+    Raises OSError when it cannot listen.
+    """
     chain = Blockchain(
         options.clock,
         options.funds,
@@ -64,17 +67,16 @@ async def serve(options: Options, started: Callable[[Ports], None], stop: asynci
         Conditions(base_fee=options.base_fee, min_tip=options.min_tip),
     )
     node = Node(chain, options.mining)
-    async with asyncio.TaskGroup() as tasks:
-        rpc = RpcPort(node, options.host, options.port)
-        admin = AdminPort(node, rpc, options.host, options.admin_port, tasks)
-        running = [tasks.create_task(node.keep_time())]
-        try:
-            await rpc.start()
-            started(Ports(rpc.host, rpc.port, await admin.start()))
+    rpc = RpcPort(node, options.host, options.port)
+    admin = AdminPort(node, rpc, options.host, options.admin_port)
+    try:
+        await rpc.start()
+        started(Ports(rpc.host, rpc.port, await admin.start()))
+        async with asyncio.TaskGroup() as tasks:
+            timekeeper = tasks.create_task(node.keep_time())
             await stop.wait()
-        finally:
-            node.board.clear()
-            await admin.close()
-            await rpc.close()
-            for task in (*running, *admin.expiries):
-                task.cancel()
+            timekeeper.cancel()
+    finally:
+        node.board.clear()
+        await admin.close()
+        await rpc.close()
