@@ -14,6 +14,10 @@ from plumised.oracle.formats import Dialect
 _GREATEST_MESSAGE = 300
 """Characters of the Oracle's own words that go into a log line."""
 
+_GREATEST_NESTING = 500
+"""Brackets that an answer may open. The Ethereum libraries raise Python's recursion limit beyond what the stack holds,
+so that deeply nested JSON would end the process."""
+
 
 class Refusal(StrEnum):
     """Why a report was certainly not booked."""
@@ -205,7 +209,7 @@ def _kind(message: str) -> Refusal:
 
 
 def _json(body: bytes | None) -> object:
-    if body is None:
+    if body is None or body.count(b"[") + body.count(b"{") > _GREATEST_NESTING:
         return None
     try:
         content: object = json.loads(body)
