@@ -200,6 +200,20 @@ async def test_a_node_can_refuse_what_is_below_the_base_fee(chain: DevChain, ali
         await alice.send(SINK, maxFeePerGas=6)
 
 
+async def test_a_node_can_drop_what_is_below_the_base_fee(chain: DevChain, alice: Wallet) -> None:
+    await chain.admin.set_fees(base_fee=7, below_base_fee=BelowBaseFee.DROP)
+
+    sent = await alice.send(SINK, maxFeePerGas=6)
+
+    with pytest.raises(TransactionNotFound):
+        await alice.web3.eth.get_transaction(sent)
+    await alice.send(SINK, maxFeePerGas=8)
+    assert len(await chain.admin.pool()) == 1
+    await chain.admin.set_fees(base_fee=9)
+    assert await chain.admin.pool() == ()
+    assert await nonces(alice) == (0, 0)
+
+
 async def test_the_fee_methods_agree(chain: DevChain, alice: Wallet) -> None:
     await chain.admin.set_fees(base_fee=5_000_000, min_tip=1)
 

@@ -110,6 +110,7 @@ class Blockchain:
             # geth looks at the nonce first, for what is mined is not in its pool any more.
             raise RejectedError(f"nonce too low: next nonce {self.account(sender).nonce}, tx nonce {transaction.nonce}")
         self.pool.add(transaction, sender, self.account(sender), self.rules)
+        self.pool.prune(self._reader(), self.rules)
         return bytes(transaction.hash)
 
     def executable(self) -> tuple[Waiting, ...]:
@@ -127,7 +128,7 @@ class Blockchain:
         waiting = () if empty else self.executable()
         block = self._seal(tuple((each.transaction, each.sender) for each in waiting), edit)
         self._append(block)
-        self.pool.prune(self._reader())
+        self.pool.prune(self._reader(), self.rules)
         return block
 
     def reorganise(self, depth: int, blocks: int, *, forget: bool) -> None:
@@ -149,7 +150,7 @@ class Blockchain:
                     self.pool.restore(mined.transaction, mined.sender)
         for _ in range(blocks):
             self._append(self._seal((), None))
-        self.pool.prune(self._reader())
+        self.pool.prune(self._reader(), self.rules)
 
     # Simulation
 

@@ -26,7 +26,11 @@ class BelowBaseFee(StrEnum):
     """What the node does with a transaction whose fee cap is below the base fee."""
 
     KEEP = "keep"
+    """It waits for the base fee to fall."""
     REFUSE = "refuse"
+    """It is not taken, with an error."""
+    DROP = "drop"
+    """It is taken without a word and forgotten; so is one that waits when the base fee rises above it."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +132,11 @@ class Mempool:
             del self._senders[waiting.sender]
         return True
 
-    def prune(self, account_of: Callable[[bytes], Account]) -> None:
-        """Forget what can never be mined any more: used nonces."""
+    def prune(self, account_of: Callable[[bytes], Account], rules: Rules) -> None:
+        """Forget used nonces, which can never be mined any more, and what the rules say to drop."""
         for waiting in tuple(self):
-            if waiting.nonce < account_of(waiting.sender).nonce:
+            dropped = rules.below_base_fee is BelowBaseFee.DROP and waiting.fee_cap < rules.base_fee
+            if dropped or waiting.nonce < account_of(waiting.sender).nonce:
                 self.remove(waiting.hash)
 
     def pending_nonce(self, sender: bytes, nonce: int) -> int:
