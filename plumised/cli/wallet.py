@@ -19,9 +19,11 @@ LONGEST_KEY_FILE = 1024
 
 def _configure(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = actions.add_parser("create", help="make a new key and encrypt it into the keystore")
-    importing = actions.add_parser("import", help="encrypt an existing private key into the keystore")
-    address = actions.add_parser("address", help="print the agent's address")
+    create = actions.add_parser("create", help="make a new key and encrypt it into the keystore", allow_abbrev=False)
+    importing = actions.add_parser(
+        "import", help="encrypt an existing private key into the keystore", allow_abbrev=False
+    )
+    address = actions.add_parser("address", help="print the agent's address", allow_abbrev=False)
     importing.add_argument(
         "--key-file", type=Path, metavar="FILE", help="file with the private key in hex; by default it is asked for"
     )

@@ -118,7 +118,10 @@ class ControlClient:
         try:
             connection.request(method, target)
             response = connection.getresponse()
-            body = response.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
+            announced = response.length
+            raw = response.read(MAX_ANSWER_BYTES)
+            if announced is not None and len(raw) < announced:
+                raise http.client.IncompleteRead(raw)
         except TimeoutError:
             raise ControlTimeoutError(
                 f"The daemon at {self.socket_path} did not answer within {timeout_s:g} s",
@@ -136,6 +139,7 @@ class ControlClient:
             ) from None
         finally:
             connection.close()
+        body = raw.decode("utf-8", "replace")
         if response.status == http.HTTPStatus.OK:
             return body
         raise _refusal(response.status, body)

@@ -5,7 +5,6 @@ https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,15 +75,7 @@ def _quoted(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, int):
-        return str(value)
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return repr(value)
+    return repr(int(value) if isinstance(value, bool) else value)
 
 
 def _one(value: Callable[[Status], float | None]) -> Callable[[Status], Iterator[Sample]]:
