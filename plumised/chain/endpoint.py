@@ -123,19 +123,26 @@ class Endpoint:
         self._problem = None
 
     async def request(self, method: str, params: tuple[object, ...], read: Callable[[object], T]) -> T:
-        """Send one call to the verified endpoint and return its result as `read` understands it.
+        """Send one call and return its result as `read` understands it. `verify_when_due` comes first.
 
         Raises:
-            WrongChainError: the endpoint serves another chain; the call was not sent.
             RpcUnreachableError: no usable answer.
             RpcBadAnswerError: the answer is malformed.
             RpcRefusedError: a JSON-RPC error.
+        """
+        return await self._call(method, params, read)
+
+    async def verify_when_due(self) -> None:
+        """Make sure that the endpoint serves the right chain, and learn whether it is behind.
+
+        Raises:
+            WrongChainError: it serves another chain.
+            RpcError: it cannot be asked.
         """
         if not self._verified or self._timing.monotonic() >= self._verified_until:
             async with self._verification:
                 if not self._verified or self._timing.monotonic() >= self._verified_until:
                     await self._verify()
-        return await self._call(method, params, read)
 
     async def _verify(self) -> None:
         """Ask for the chain and for the age of the latest block."""

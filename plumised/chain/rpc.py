@@ -16,7 +16,6 @@ from plumised.chain.rpc_errors import (
     RpcMethodMissingError,
     RpcRefusedError,
     RpcUnreachableError,
-    WrongChainError,
 )
 from plumised.chain.timing import Timing
 
@@ -126,27 +125,34 @@ class Rpc:
         """
         missing: RpcMethodMissingError | None = None
         async with self._slots:
-            for endpoint in sorted(self._endpoints, key=lambda each: each.behind_s is not None):
-                if endpoint.resting:
-                    continue
-                try:
-                    result = await endpoint.request(method, params, read)
-                except RpcMethodMissingError as error:
-                    endpoint.answered()
-                    missing = missing or error
-                except RpcRefusedError as error:
-                    if not _is_trouble_of_the_node(method, error):
+            tried: set[Endpoint] = set()
+            for last_resort in (False, True):
+                for endpoint in self._endpoints:
+                    if endpoint in tried or endpoint.resting or not await _verified(endpoint):
+                        continue
+                    if endpoint.behind_s is not None and not last_resort:
+                        continue
+                    tried.add(endpoint)
+                    try:
+                        result = await endpoint.request(method, params, read)
+                    except RpcMethodMissingError as error:
                         endpoint.answered()
-                        self._in_use = endpoint.name
-                        raise
-                    endpoint.failed(error)
-                except (RpcUnreachableError, RpcBadAnswerError, WrongChainError) as error:
-                    endpoint.failed(error)
-                else:
-                    endpoint.answered()
-                    self._in_use = endpoint.name
-                    return result
+                        missing = missing or error
+                    except RpcRefusedError as error:
+                        if not _is_trouble_of_the_node(method, error):
+                            self._answered(endpoint)
+                            raise
+                        endpoint.failed(error)
+                    except (RpcUnreachableError, RpcBadAnswerError) as error:
+                        endpoint.failed(error)
+                    else:
+                        self._answered(endpoint)
+                        return result
         raise missing or self._none_usable()
+
+    def _answered(self, endpoint: Endpoint) -> None:
+        endpoint.answered()
+        self._in_use = endpoint.name
 
     def _none_usable(self) -> RpcError:
         statuses = [endpoint.status() for endpoint in self._endpoints]
@@ -157,6 +163,15 @@ class Rpc:
             f"No RPC endpoint of the chain can be used: {reasons or 'all rest'} (next try in {retry_in_s:.0f} s)",
             remedies.pop() if len(remedies) == 1 else "Check the network and [chain] rpc_urls.",
         )
+
+
+async def _verified(endpoint: Endpoint) -> bool:
+    try:
+        await endpoint.verify_when_due()
+    except RpcError as error:
+        endpoint.failed(error)
+        return False
+    return True
 
 
 def _is_trouble_of_the_node(method: str, refusal: RpcRefusedError) -> bool:
