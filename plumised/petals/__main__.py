@@ -18,7 +18,7 @@ from plumised.ipc.job import EngineJob, JobError
 from plumised.ipc.messages import PROTOCOL, Failure, Hello, Refused, Role
 from plumised.petals.compat import apply as apply_compatibility
 from plumised.petals.compat import wrong_versions
-from plumised.petals.failures import EXIT_FAILURE, EXIT_PERMANENT, EngineError, describe
+from plumised.petals.failures import CRASHED, EXIT_FAILURE, EXIT_PERMANENT, EngineError, describe
 from plumised.petals.lifeline import die_with_parent, name_process
 from plumised.petals.reporting import StateReporter
 from plumised.petals.settings import prepare_process
@@ -56,7 +56,7 @@ def main() -> int:
         logger.info("Stopped before serving")
     except Exception as error:
         failure = describe(error)
-        if not isinstance(error, EngineError):
+        if failure.code == CRASHED:
             logger.exception("The engine ends")
         status = _report(channel, failure)
     states.stopped()

@@ -115,6 +115,8 @@ class CountingConnectionHandler(TransformerConnectionHandler):
         # A signal to the whole group must not bypass the main process, which drains first.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         name_process(f"plumise-hdl-{self._handler_index}")
+        # A predecessor that was killed in the middle of a request has left its count behind.
+        self.active[self._handler_index] = 0
         job = self.job
         hello = Hello(PROTOCOL, job.incarnation, Role.HANDLER, self._handler_index, os.getpid())
         tally = TallyWriter(tally_path(Path(job.tally_dir), job.incarnation, hello.index, hello.pid))

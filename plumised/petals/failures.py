@@ -13,6 +13,9 @@ EXIT_PERMANENT = 78
 EXIT_FAILURE = 70
 """Exit status after any other failure that was reported (sysexits.h EX_SOFTWARE)."""
 
+CRASHED: Final = "engine-crashed"
+"""Code of a failure that nobody foresaw."""
+
 
 class EngineError(Exception):
     """A failure that was understood. Carries what the daemon shows to the operator."""
@@ -91,7 +94,7 @@ _PATTERNS: Final = (
 
 
 def describe(error: BaseException) -> Failure:
-    """What an exception that ended the engine means to the operator. Unknown ones are reported as `engine-crashed`."""
+    """What an exception that ended the engine means to the operator. Unknown ones are reported as `CRASHED`."""
     if isinstance(error, EngineError):
         return error.failure
     text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
@@ -100,7 +103,7 @@ def describe(error: BaseException) -> Failure:
         if any(words in lower for words in pattern.words):
             return Failure(pattern.code, text, pattern.remedy, permanent=False)
     return Failure(
-        "engine-crashed",
+        CRASHED,
         text,
         "The lines before this one in the journal say more; the node starts the engine again by itself.",
         permanent=False,

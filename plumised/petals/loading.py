@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Final
 
 import safetensors
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.file_download import OfflineModeIsEnabled
 from huggingface_hub.utils import (
     EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -23,12 +24,12 @@ from petals.server.from_pretrained import load_pretrained_block
 from petals.utils.auto_config import AutoDistributedConfig
 from petals.utils.disk_cache import allow_cache_reads, allow_cache_writes, free_disk_space_for
 from requests import RequestException
-from transformers.utils import get_file_from_repo
+from transformers.utils import get_file_from_repo, is_offline_mode
 
 from plumised.petals.failures import EngineError, model_damaged, model_incomplete, model_not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
     from transformers import PretrainedConfig
@@ -50,14 +51,10 @@ def load_config(job: EngineJob) -> PretrainedConfig:
     if Path(job.model).is_absolute():
         _check_directory(Path(job.model))
     try:
-        return AutoDistributedConfig.from_pretrained(job.model, revision=job.revision, cache_dir=job.cache_dir)
-    except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
-        raise model_not_found(job.model, _one_line(error)) from error
+        # Without a cache_dir, as petals asks for it a second time: from where the variables of `settings` say.
+        return AutoDistributedConfig.from_pretrained(job.model, revision=job.revision)
     except OSError as error:
-        # transformers turns every trouble with the hub into an OSError that explains itself in prose.
-        if job.offline:
-            raise model_not_found(job.model, "not in the cache, and [engine] offline forbids to fetch it") from error
-        raise _hub_unreachable(job.model, _one_line(error)) from error
+        raise _file_trouble(job.model, error) from error
     except (ValueError, KeyError) as error:
         raise EngineError(
             "model-unsupported",
@@ -77,16 +74,10 @@ def block_loader(loaded: Callable[[], None]) -> Callable[..., torch.nn.Module]:
     def load(model_name: str, block_index: int, **kwargs: Any) -> torch.nn.Module:
         try:
             block: torch.nn.Module = load_pretrained_block(model_name, block_index, **kwargs)
-        except AssertionError as error:
-            raise model_incomplete(model_name, block_index, _one_line(error)) from error
-        except RuntimeError as error:
-            if "not found in the index" in str(error):
-                raise model_incomplete(model_name, block_index, "the index names none of its tensors") from error
-            if "size mismatch" in str(error):
-                raise model_damaged(model_name, f"block {block_index}: {_one_line(error)}") from error
-            raise
-        except (safetensors.SafetensorError, json.JSONDecodeError, EOFError) as error:
-            raise model_damaged(model_name, f"block {block_index}: {_one_line(error)}") from error
+        except Exception as error:
+            if (trouble := _block_trouble(model_name, block_index, error)) is None:
+                raise
+            raise trouble from error
         loaded()
         return block
 
@@ -146,11 +137,10 @@ def _download(
                 if size is not None:
                     free_disk_space_for(size, cache_dir=cache_dir, max_disk_space=max_disk_space)
                 path: str | None = get_file_from_repo(model, filename, local_files_only=False, **find)
-        except (EntryNotFoundError, RepositoryNotFoundError) as error:
-            raise model_not_found(model, _one_line(error)) from error
-        except (RequestException, HfHubHTTPError, LocalEntryNotFoundError) as error:
-            if attempt == _ATTEMPTS:
-                raise _hub_unreachable(model, _one_line(error)) from error
+        except OSError as error:
+            trouble = _file_trouble(model, error)
+            if trouble.failure.permanent or attempt == _ATTEMPTS:
+                raise trouble from error
             logger.warning("Fetching %s failed, attempt %d of %d: %s", filename, attempt, _ATTEMPTS, _one_line(error))
             time.sleep(first_delay_s * 2 ** (attempt - 1))
             continue
@@ -167,11 +157,71 @@ def _check_directory(directory: Path) -> None:
     if not config.is_file():
         raise model_not_found(str(directory), "the directory has no config.json")
     try:
-        json.loads(config.read_text(encoding="utf-8"))
+        content = json.loads(config.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise model_damaged(str(directory), f"config.json: {_one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise model_damaged(str(directory), "config.json does not hold a JSON object")
     if not any((directory / name).is_file() for name in from_pretrained.INDEX_FILES):
         raise model_not_found(str(directory), f"the directory has none of {', '.join(from_pretrained.INDEX_FILES)}")
+
+
+def _block_trouble(model: str, block: int, error: Exception) -> EngineError | None:
+    """What it means that a block could not be loaded; None if that cannot be told."""
+    text = _one_line(error)
+    trouble = None
+    match error:
+        case AssertionError():
+            trouble = model_incomplete(model, block, text)
+        case RuntimeError() if "not found in the index" in text:
+            trouble = model_incomplete(model, block, "the index names none of its tensors")
+        case RuntimeError() if "size mismatch" in text:
+            trouble = model_damaged(model, f"block {block}: {text}")
+        case OSError():
+            trouble = _file_trouble(model, error)
+        case KeyError():
+            trouble = model_damaged(model, f"its index has no {text}")
+        case ValueError() if "does not contain weights" in text:
+            trouble = model_not_found(model, text)
+        case safetensors.SafetensorError() | UnpicklingError() | EOFError() | ValueError():
+            trouble = model_damaged(model, f"block {block}: {text}")
+    return trouble
+
+
+def _file_trouble(model: str, error: OSError) -> EngineError:
+    """What it means that a file of the model could not be had.
+
+    transformers tells about it in prose, in an OSError; the reason is the exception that it was handling.
+    """
+    chain = list(_chain(error))
+    if any(isinstance(link, OfflineModeIsEnabled | LocalEntryNotFoundError) for link in chain) and is_offline_mode():
+        return model_not_found(model, "not in the cache, and [engine] offline forbids to fetch it")
+    if any(isinstance(link, LocalEntryNotFoundError) for link in chain):
+        return _hub_unreachable(model, _one_line(_spoken(chain)))
+    if any(isinstance(link, EntryNotFoundError | RepositoryNotFoundError | RevisionNotFoundError) for link in chain):
+        return model_not_found(model, _one_line(error))
+    if any(isinstance(link, ValueError) and not isinstance(link, RequestException) for link in chain):
+        return model_damaged(model, _one_line(error))
+    if any(link.errno == errno.ENOSPC for link in chain if isinstance(link, OSError)):
+        return EngineError(
+            "disk-full", f"model {model}: {_one_line(error)}", "Free space in [node] cache_dir.", permanent=False
+        )
+    return _hub_unreachable(model, _one_line(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _spoken(chain: list[BaseException]) -> BaseException:
+    """The link that names the host and what happened; the hub's client only says that there is no file."""
+    told = (
+        link for link in chain if isinstance(link, RequestException) and not isinstance(link, LocalEntryNotFoundError)
+    )
+    return next(told, chain[-1])
 
 
 def _hub_unreachable(model: str, detail: str) -> EngineError:

@@ -1,4 +1,4 @@
-"""What can be checked before the model is touched: the span, the ports, the identity."""
+"""What can be checked before the swarm is joined: the prefix, the span, the ports, the identity."""
 
 from __future__ import annotations
 
@@ -9,12 +9,44 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from google.protobuf.message import DecodeError
+from hivemind.p2p import PeerID
+from petals.data_structures import CHAIN_DELIMITER, UID_DELIMITER
+
 from plumised.petals.failures import EngineError
 
 if TYPE_CHECKING:
     from plumised.ipc.job import EngineJob
 
 _LISTEN: Final = re.compile(r"/(ip4|ip6)/([^/]+)/(tcp|udp)/(\d+)(?:/.*)?")
+
+
+def check_prefix(job: EngineJob, derived: str | None) -> None:
+    """Refuse to go on without a usable name for the model in the swarm.
+
+    Args:
+        job: may name one.
+        derived: what petals makes of the model's name on the hub; None for a directory.
+
+    Raises:
+        EngineError: `prefix-missing` or `prefix-unusable`.
+    """
+    prefix = job.prefix or derived
+    if prefix is None:
+        raise EngineError(
+            "prefix-missing",
+            f"the model {job.model} is a directory, which does not say by what name the swarm knows the model",
+            "Set [swarm] prefix to the prefix that the other nodes and the clients of this swarm use.",
+            permanent=True,
+        )
+    if UID_DELIMITER in prefix or CHAIN_DELIMITER in prefix:
+        raise EngineError(
+            "prefix-unusable",
+            f"the swarm's prefix {prefix!r} holds a dot or a space, which separate block names",
+            "Set [swarm] prefix to a name without dots and spaces.",
+            permanent=True,
+        )
 
 
 def check_span(job: EngineJob, total_blocks: int) -> None:
@@ -56,7 +88,7 @@ def check_ports(job: EngineJob) -> None:
 
 
 def check_identity(job: EngineJob) -> None:
-    """Refuse an identity file that cannot be read or made; an empty one counts as damaged.
+    """Refuse an identity file that cannot be read, made, or understood.
 
     Raises:
         EngineError: `identity-unreadable`.
@@ -68,6 +100,8 @@ def check_identity(job: EngineJob) -> None:
             problem = "is not a readable file"
         elif path.stat().st_size == 0:
             problem = "is empty"
+        elif not _is_key(path.read_bytes()):
+            problem = "holds no private key that libp2p and hivemind can read"
     elif not path.parent.is_dir():
         problem = "cannot be made, its directory does not exist"
     elif not os.access(path.parent, os.W_OK):
@@ -79,6 +113,14 @@ def check_identity(job: EngineJob) -> None:
             "Restore the file or its permissions; delete it only if the node may get another peer id.",
             permanent=True,
         )
+
+
+def _is_key(content: bytes) -> bool:
+    try:
+        PeerID.from_identity(content)
+    except (DecodeError, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
+    return True
 
 
 def _bind_failure(address: str, error: OSError) -> EngineError:

@@ -108,7 +108,9 @@ class Pulse(threading.Thread):
         dead = [f"handler-{index}" for index, handler in enumerate(container.conn_handlers) if not handler.is_alive()]
         if not container.is_alive() or not all(pool.is_alive() for pool in container.runtime.pools):
             dead.append("runtime")
-        if not container.dht_announcer.is_alive():
+        announcer = container.dht_announcer
+        # It ends by itself once it has announced that this server goes offline.
+        if not announcer.is_alive() and announcer.server_info.state.name != "OFFLINE":
             dead.append("announcer")
         return dead
 

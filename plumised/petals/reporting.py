@@ -49,6 +49,11 @@ class StateReporter:
         """Requests are served."""
         self._change(replace(self._state, phase=Phase.ONLINE, block=None, blocks=None))
 
+    def not_serving(self) -> None:
+        """The blocks are taken down. Unless the engine is being stopped, others will be loaded."""
+        if self._state.phase is Phase.ONLINE:
+            self._change(replace(self._state, phase=Phase.JOINING))
+
     def draining(self) -> None:
         """Open sessions are served, other peers are sent elsewhere."""
         self._change(replace(self._state, phase=Phase.DRAINING))

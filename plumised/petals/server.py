@@ -10,18 +10,16 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
-import torch
 from hivemind import DHT
-from petals.constants import DTYPE_MAP, PUBLIC_INITIAL_PEERS
+from petals.constants import PUBLIC_INITIAL_PEERS
 from petals.server import server as petals_server
-from petals.server.block_utils import get_block_size
 from petals.server.server import ModuleContainer, Server
-from petals.utils.convert_block import QuantType
 
+from plumised.petals.hardware import Hardware, blocks_that_fit, choose_hardware
 from plumised.petals.lifeline import die_with_parent, name_process
 from plumised.petals.loading import load_config
 from plumised.petals.patches import apply_patches
-from plumised.petals.preflight import check_identity, check_ports, check_span
+from plumised.petals.preflight import check_identity, check_ports, check_prefix, check_span
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 
 _UPDATE_PERIOD_S: Final = 30.0
 _DRAIN_POLL_S: Final = 0.1
-_SHARE_OF_MEMORY: Final = 0.6
-"""Share of the available memory that the blocks may take on a CPU when the settings do not say how many."""
 
 
 class Engine:
@@ -65,13 +61,15 @@ class Engine:
             KeyboardInterrupt: stopped before it served.
         """
         job = self._job
+        hardware = choose_hardware(job)
         config = load_config(job)
         total = int(config.num_hidden_layers)
+        check_prefix(job, config.dht_prefix)
         check_span(job, total)
         check_identity(job)
         check_ports(job)
         self._states.joining(total)
-        self._server = server = Server(**server_arguments(job, config))
+        self._server = server = Server(**server_arguments(job, hardware, config))
         try:
             self._pulse.watch_dht(server.dht)
             self._states.joined(
@@ -100,24 +98,26 @@ class Engine:
     def _drain(self, server: Server, container: ModuleContainer) -> None:
         self._states.draining()
         deadline = time.monotonic() + self._job.drain_timeout_s
-        if any(self._active) and self._job.drain_timeout_s > 0:
+        if self._serves(container) and self._job.drain_timeout_s > 0:
             container.dht_announcer.announce(petals_server.ServerState.OFFLINE)
-        while any(self._active) and time.monotonic() < deadline:
+        while self._serves(container) and time.monotonic() < deadline:
             time.sleep(_DRAIN_POLL_S)
-        self._pulse.watch_container(None)
         server.stop.set()
+
+    def _serves(self, container: ModuleContainer) -> bool:
+        """Whether a request is being served; a handler that was killed cannot take its own out of the count."""
+        handlers = zip(container.conn_handlers, self._active, strict=True)
+        return any(active and handler.is_alive() for handler, active in handlers)
 
     def _container_class(self) -> type[ModuleContainer]:
         engine = self
 
         class ReportingContainer(ModuleContainer):
-            """Petals' container; loading it and its being ready are reported."""
+            """Petals' container; its being loaded, ready and taken down are reported."""
 
             @classmethod
             def create(cls, **kwargs: Any) -> ModuleContainer:
                 blocks = kwargs["block_indices"]
-                engine._container = None
-                engine._pulse.watch_container(None)
                 engine._states.loading(min(blocks), max(blocks) + 1)
                 container = super().create(**kwargs)
                 engine._container = container
@@ -125,22 +125,22 @@ class Engine:
                 engine._states.online()
                 return container
 
+            def shutdown(self) -> None:
+                # Upstream also does this to load other blocks, and lives on. Its parts end one by one from here.
+                engine._container = None
+                engine._pulse.watch_container(None)
+                engine._states.not_serving()
+                super().shutdown()
+
         return ReportingContainer
 
 
-def server_arguments(job: EngineJob, config: PretrainedConfig) -> dict[str, Any]:
+def server_arguments(job: EngineJob, hardware: Hardware, config: PretrainedConfig) -> dict[str, Any]:
     """The keyword arguments of petals' `Server` for a job."""
-    device = job.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = job.dtype
-    if dtype == "auto" and device == "cpu":
-        # A CPU has no float16, and float32 gives the tokens that any other implementation gives.
-        dtype = "float32"
-    quantization = QuantType[job.quantization.upper()]
     num_blocks = job.num_blocks
-    if num_blocks is None and job.first_block is None and device == "cpu":
-        num_blocks = blocks_that_fit(config, dtype, quantization, psutil.virtual_memory().available)
+    if num_blocks is None and job.first_block is None and hardware.device == "cpu":
+        available = psutil.virtual_memory().available
+        num_blocks = blocks_that_fit(config, hardware.dtype, hardware.quantization, available)
     return {
         "initial_peers": _initial_peers(job),
         "dht_prefix": job.prefix,
@@ -152,12 +152,12 @@ def server_arguments(job: EngineJob, config: PretrainedConfig) -> dict[str, Any]
         "num_handlers": job.handlers,
         "attn_cache_tokens": job.attention_cache_tokens,
         "max_batch_size": job.max_batch_size,
-        "torch_dtype": dtype,
+        "torch_dtype": hardware.dtype,
         "revision": job.revision,
         "cache_dir": job.cache_dir,
         "max_disk_space": job.cache_limit_bytes,
-        "device": device,
-        "quant_type": quantization,
+        "device": hardware.device,
+        "quant_type": hardware.quantization,
         "update_period": _UPDATE_PERIOD_S,
         # petals asks a public website otherwise
         "skip_reachability_check": True,
@@ -177,12 +177,6 @@ def _initial_peers(job: EngineJob) -> list[str]:
     if job.new_swarm:
         return []
     return list(job.initial_peers) or list(PUBLIC_INITIAL_PEERS)
-
-
-def blocks_that_fit(config: PretrainedConfig, dtype: str, quantization: QuantType, available_bytes: int) -> int:
-    """How many blocks a machine without a GPU serves when it may choose: 1 to all of the model."""
-    size = get_block_size(config, "memory", dtype=DTYPE_MAP[dtype], quant_type=quantization)
-    return max(1, min(int(config.num_hidden_layers), int(available_bytes * _SHARE_OF_MEMORY // size)))
 
 
 def _linked_dht() -> type[DHT]:
