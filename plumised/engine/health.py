@@ -69,14 +69,14 @@ class Part:
 
     Attributes:
         name: `main`, `runtime`, `dht`, `p2pd` or `handler-N`.
-        advanced_at: when its counter last grew.
-        worked_at: when its processes were last seen working.
+        silent_s: how long its counter stands still, not counting time in which nobody could report it.
+        idle_s: how long its processes have not been seen working.
         dead: its process has ended.
     """
 
     name: str
-    advanced_at: float
-    worked_at: float
+    silent_s: float
+    idle_s: float
     dead: bool = False
 
 
@@ -107,7 +107,7 @@ def judge(vitals: Vitals, policy: EnginePolicy) -> Verdict:
         return Stuck("main", vitals.progress_at, Ailment.NO_PROGRESS) if late else Healthy()
     for part in vitals.parts:
         if part.dead:
-            return Stuck(part.name, part.advanced_at, Ailment.DEAD)
+            return Stuck(part.name, vitals.now - part.silent_s, Ailment.DEAD)
     if vitals.phase is not Phase.ONLINE:
         return _judge_start(vitals, policy)
     verdicts = [_judge_part(part, vitals.now, policy.stuck_s, policy) for part in vitals.parts]
@@ -127,15 +127,14 @@ def _judge_start(vitals: Vitals, policy: EnginePolicy) -> Verdict:
 
 
 def _judge_part(part: Part, now: float, stuck_s: float, policy: EnginePolicy) -> Verdict:
-    silent = now - part.advanced_at
-    if silent < stuck_s:
+    since = now - part.silent_s
+    if part.silent_s < stuck_s:
         return Healthy()
-    if silent >= max(policy.busy_limit_s, stuck_s):
-        worked = part.worked_at > part.advanced_at
-        return Stuck(part.name, part.advanced_at, Ailment.SPINNING if worked else Ailment.IDLE)
-    if now - part.worked_at >= stuck_s:
-        return Stuck(part.name, part.advanced_at, Ailment.IDLE)
-    return Busy(part.name, part.advanced_at)
+    if part.idle_s >= stuck_s:
+        return Stuck(part.name, since, Ailment.IDLE)
+    if part.silent_s >= policy.busy_limit_s:
+        return Stuck(part.name, since, Ailment.SPINNING)
+    return Busy(part.name, since)
 
 
 def _worst(verdicts: list[Verdict]) -> Verdict:

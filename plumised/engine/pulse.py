@@ -44,6 +44,14 @@ class _Mark:
 
 
 @dataclass(slots=True)
+class _Reported:
+    """A part that the main process reports; its time is that of the reports."""
+
+    advanced_at: float
+    worked_at: float
+
+
+@dataclass(slots=True)
 class _Handler:
     hello: Hello
     mark: _Mark
@@ -68,7 +76,10 @@ class Pulse:
     policy: EnginePolicy
     state: State | None = None
     _beat: Beat = field(default_factory=Beat)
-    _parts: dict[str, _Mark] = field(default_factory=dict)
+    _main: _Mark = field(init=False)
+    _reports: Attention = field(init=False)
+    _reported_now: float = 0.0
+    _reported: dict[str, _Reported] = field(default_factory=dict)
     _handlers: dict[int, _Handler] = field(default_factory=dict)
     _progress_at: float = 0.0
     _progress_io: int = 0
@@ -76,7 +87,9 @@ class Pulse:
     _samples: dict[ProcessId, tuple[float, ProcessStat]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._parts["main"] = _Mark(self.started_at, self.started_at)
+        self._main = _Mark(self.started_at, self.started_at)
+        # While the main process is silent nobody speaks for the others, which may be well.
+        self._reports = Attention(self.started_at, self.policy.stuck_s / 4)
         self._progress_at = self.started_at
 
     @property
@@ -87,7 +100,7 @@ class Pulse:
     def connected(self, now: float, sender: Hello) -> None:
         """A process opened its connection."""
         if sender.role is Role.MAIN:
-            self._parts["main"].advanced_at = now
+            self._main.advanced_at = now
             return
         known = self._handlers.get(sender.index)
         if known is not None and known.hello == sender:
@@ -116,22 +129,25 @@ class Pulse:
             self._progress_at = now
         if state.phase is Phase.ONLINE and (self.state is None or self.state.phase is not Phase.ONLINE):
             self._online_at = now
-            for mark in self._parts.values():
-                mark.advanced_at = now
+            self._main.advanced_at = now
+            for part in self._reported.values():
+                part.advanced_at = self._reported_now
         self.state = state
 
     def _hear_main(self, now: float, beat: Beat) -> None:
         before, self._beat = self._beat, beat
         advanced = {
-            "main": beat.loop > before.loop,
             "runtime": beat.runtime > before.runtime or beat.blocks > before.blocks,
             "dht": beat.dht > before.dht,
             "p2pd": beat.p2pd > before.p2pd,
         }
+        if beat.loop > before.loop:
+            self._main.advanced_at = now
+        self._reported_now = self._reports.look(now)
         for name, moved in advanced.items():
-            mark = self._parts.setdefault(name, _Mark(now, now))
+            part = self._reported.setdefault(name, _Reported(self._reported_now, now))
             if moved:
-                mark.advanced_at = now
+                part.advanced_at = self._reported_now
 
     def _hear_handler(self, now: float, sender: Hello, beat: Beat) -> None:
         known = self._handlers.get(sender.index)
@@ -144,10 +160,12 @@ class Pulse:
         working = {process.id.pid for process in processes if self._works(now, process)}
         self._samples = {process.id: (now, process) for process in processes}
         self._note_io(now, processes)
+        if self.main in working:
+            self._main.worked_at = now
         by_part = self._processes_by_part(processes)
-        for name, mark in self._parts.items():
-            if working & by_part.get(name, set()):
-                mark.worked_at = now
+        for name, part in self._reported.items():
+            if working & by_part[name]:
+                part.worked_at = now
         living = {process.id.pid for process in processes if not process.ended}
         for handler in self._handlers.values():
             if handler.hello.pid in working:
@@ -180,7 +198,6 @@ class Pulse:
         others = [process for process in processes if process.id.pid not in known]
         # The DHT's process has no name of its own: it is among those that are none of the others.
         return {
-            "main": {self.main},
             "runtime": {self.main},
             "p2pd": {process.id.pid for process in others if process.name.startswith("p2pd")},
             "dht": {process.id.pid for process in others if not process.name.startswith("p2pd")},
@@ -188,13 +205,19 @@ class Pulse:
 
     def vitals(self, now: float) -> Vitals:
         """What was observed until now."""
-        marks = self._parts | {f"handler-{index}": known.mark for index, known in sorted(self._handlers.items())}
-        marks |= {name: _Mark(now, now) for name in self._beat.dead if name not in marks}
-        parts = tuple(
-            Part(name, mark.advanced_at, mark.worked_at, mark.dead or name in self._beat.dead)
-            for name, mark in marks.items()
-        )
-        return Vitals(now, self.state.phase if self.state else None, self._progress_at, parts, self._absent())
+        parts = [Part("main", now - self._main.advanced_at, now - self._main.worked_at, "main" in self._beat.dead)]
+        parts += [
+            Part(name, self._reported_now - part.advanced_at, now - part.worked_at, name in self._beat.dead)
+            for name, part in self._reported.items()
+        ]
+        for index, handler in sorted(self._handlers.items()):
+            name, mark = f"handler-{index}", handler.mark
+            dead = mark.dead or name in self._beat.dead
+            parts.append(Part(name, now - mark.advanced_at, now - mark.worked_at, dead))
+        known = {part.name for part in parts}
+        parts += [Part(name, 0.0, 0.0, dead=True) for name in self._beat.dead if name not in known]
+        phase = self.state.phase if self.state else None
+        return Vitals(now, phase, self._progress_at, tuple(parts), self._absent())
 
     def _absent(self) -> tuple[tuple[str, float], ...]:
         if self._online_at is None:

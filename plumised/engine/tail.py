@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import asyncio
 
 _READ: Final = 16384
-_LEVEL: Final = re.compile(r"\[(DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL)\]")
+_NAMES: Final = "DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL"
+_LEVEL: Final = re.compile(rf"^({_NAMES})\b|\[({_NAMES})\]")
 _LEVELS: Final = {
     "DEBUG": logging.DEBUG,
     "INFO": logging.INFO,
@@ -61,7 +62,8 @@ class Lines:
 class Tail:
     """The last lines of a process's output, each also logged when it comes.
 
-    A line that names its level in brackets, as the engine's libraries do, is logged with it; others as information.
+    A line that starts with its level, or names it in brackets as the engine's libraries do, is logged with it; others
+    as information.
     """
 
     def __init__(self, logger: logging.Logger, keep: int = 50) -> None:
@@ -77,7 +79,7 @@ class Tail:
         """Take a line."""
         self._kept.append(line)
         level = _LEVEL.search(line[:200])
-        self._logger.log(_LEVELS[level[1]] if level else logging.INFO, "%s", line)
+        self._logger.log(_LEVELS[level[1] or level[2]] if level else logging.INFO, "%s", line)
 
     async def follow(self, stream: asyncio.StreamReader) -> None:
         """Take every line of a stream until it ends."""

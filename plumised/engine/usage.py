@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from plumised.errors import PlumisedError
 from plumised.ipc.messages import Counters, Usage
 from plumised.ipc.tally import Tally, tallies
+from plumised.ledger import ImplausibleUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 class UsageSink(Protocol):
-    """Where counters are kept. Both calls may raise `PlumisedError`; they are repeated then."""
+    """Where counters are kept.
+
+    Both calls may raise `PlumisedError` and are repeated then, apart from counters that are `ImplausibleUsageError`.
+    """
 
     async def record_usage(self, incarnation: str, handler: str, usage: Usage) -> object:
         """Keep the counters of one handler; nothing changes if the incarnation is closed."""
@@ -95,7 +99,7 @@ class UsageBook:
 
     async def _deliver(self) -> None:
         for (incarnation, handler), usage in list(self._pending.items()):
-            await self._sink.record_usage(incarnation, handler, usage)
+            await self._record(incarnation, handler, usage)
             if self._pending.get((incarnation, handler)) is usage:
                 del self._pending[incarnation, handler]
         for incarnation in sorted(self._ended):
@@ -111,9 +115,16 @@ class UsageBook:
                 continue
             if incarnation == self._current:
                 self._latest[tally.handler] = tally.usage
-            await self._sink.record_usage(incarnation, tally.handler, tally.usage)
+            await self._record(incarnation, tally.handler, tally.usage)
         await self._sink.close_incarnation(incarnation)
         await asyncio.to_thread(_delete, mine)
+
+    async def _record(self, incarnation: str, handler: str, usage: Usage) -> None:
+        try:
+            await self._sink.record_usage(incarnation, handler, usage)
+        except ImplausibleUsageError as error:
+            # Repeating it would hold up everything after it for ever.
+            _log.error("counters of %s are not taken: %s", handler, error)
 
 
 def total(usages: Iterable[Usage]) -> Usage:
