@@ -164,7 +164,10 @@ class ChainAgent:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until cancelled. Transactions in flight stay in the ledger and are taken up by the next run."""
+        """Work until cancelled. Transactions in flight stay in the ledger and are taken up by the next run.
+
+        May be called again once it ended.
+        """
         async with self._rpc, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._queue.run(), name="chain-queue")
             tasks.create_task(self._keep_registered(), name="chain-registration")

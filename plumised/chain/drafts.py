@@ -123,8 +123,8 @@ def why_not_taken(answer: NotTaken, purpose: str, agent: str) -> ChainProblem:
     if answer.why is SendRefusal.WOULD_FAIL:
         return would_fail(purpose, answer.text)
     return ChainProblem(
-        f"transaction-{answer.why}",
-        f"A node did not take the transaction to {purpose}: {answer.text}",
+        "transaction-refused",
+        f"A node did not take the transaction to {purpose} ({answer.why}): {answer.text}",
         "It is tried again; let no other program send transactions with this node's wallet.",
     )
 

@@ -59,7 +59,6 @@ class Heartbeats:
         self._refused = refused
         self._timing = timing
         self._due = timing.monotonic()
-        self._pending: asyncio.Task[Outcome] | None = None
 
     def problem(self) -> ChainProblem | None:
         """Return why the last heartbeat that was due is missing, with the time of the next try; None if it is not."""
@@ -69,29 +68,34 @@ class Heartbeats:
         return replace(self.pulse.last_missed, retry_at=self._timing.clock() + left_s)
 
     async def run(self, tasks: asyncio.TaskGroup) -> Never:
-        """Send what is due until cancelled; a heartbeat on its way is a task of the group."""
+        """Send what is due until cancelled; a heartbeat on its way is a task of the group. May be called again."""
+        pending: asyncio.Task[Outcome] | None = None
         while True:
-            if self._pending is not None and self._pending.done():
-                self._take(self._pending.result())
-                self._pending = None
+            if pending is not None and pending.done():
+                self._take(pending.result())
+                pending = None
             now = self._timing.monotonic()
             if not self._serving():
                 self._due = max(self._due, now)
             elif now >= self._due:
-                self._beat(now, tasks)
+                pending = self._beat(now, tasks, pending)
             await self._timing.sleep(self._tick_s)
 
-    def _beat(self, now: float, tasks: asyncio.TaskGroup) -> None:
-        if self._pending is not None:
+    def _beat(
+        self, now: float, tasks: asyncio.TaskGroup, pending: asyncio.Task[Outcome] | None
+    ) -> asyncio.Task[Outcome] | None:
+        """Do what is due; return the heartbeat that is on its way after it."""
+        if pending is not None:
             self._miss(pulse.missed(self.pulse, pulse.PENDING))
             self._due = now + self._next_in_s(failed=False)
         elif self._registered():
-            self._pending = tasks.create_task(self._send(), name="chain-heartbeat")
             self._due = now + self._next_in_s(failed=False)
+            return tasks.create_task(self._send(), name="chain-heartbeat")
         elif now - self._due >= pulse.RETRY_PART * self._interval_s:
             # A registration under way is given that long before its heartbeat counts as missed.
             self._miss(pulse.missed(self.pulse, pulse.UNREGISTERED))
             self._due = now
+        return pending
 
     def _take(self, outcome: Outcome) -> None:
         counted = pulse.after(self.pulse, outcome, self._timing.clock())

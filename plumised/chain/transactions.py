@@ -140,20 +140,24 @@ class TransactionQueue:
         return await asyncio.shield(future)
 
     async def run(self) -> Never:
-        """Take up what the ledger holds, then carry out orders. When cancelled, what is in flight stays stored."""
+        """Take up what the ledger holds, then carry out orders. When cancelled, what is in flight stays stored.
+
+        May be called again once it ended; orders that wait are carried out then.
+        """
         for left in await self._left_behind():
             _log.info("taking up the transaction to %s (nonce %d)", left.purpose, left.nonce)
             self._busy.add(left.purpose)
-            self._pursuit = self._new_pursuit()
-            outcome = await self._pursuit.take_up(left, lambda _: None)
-            _log.info("the transaction to %s (nonce %d) ended: %s", left.purpose, left.nonce, outcome)
-            self._pursuit = None
-            self._busy.discard(left.purpose)
+            try:
+                self._pursuit = self._new_pursuit()
+                outcome = await self._pursuit.take_up(left, lambda _: None)
+                _log.info("the transaction to %s (nonce %d) ended: %s", left.purpose, left.nonce, outcome)
+            finally:
+                self._pursuit = None
+                self._busy.discard(left.purpose)
         while True:
             order, future = await self._orders.get()
             try:
-                outcome = await self._carry_out(order, future)
-                _answer(future, outcome)
+                _answer(future, await self._carry_out(order, future))
             finally:
                 self._pursuit = None
                 self._busy.discard(order.purpose)

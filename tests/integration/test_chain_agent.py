@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,7 @@ async def agent(
     engine: Engine | None = None,
     sponsor: Sponsor | None = None,
     low_balance_wei: int = 0,
-    rhythm: Rhythm = BRISK,
+    started: bool = True,
 ) -> AsyncIterator[ChainAgent]:
     engine = engine or Engine()
     async with await LedgerThread.open(directory / "ledger.db", time.time) as ledger:
@@ -64,11 +64,11 @@ async def agent(
             low_balance_wei=low_balance_wei,
             sponsor=sponsor,
             rpc_timeout_s=2.0,
-            rhythm=rhythm,
+            rhythm=BRISK,
             policy=FAST,
             timing=STEADY,
         )
-        async with running(chain_agent.run()):
+        async with running(chain_agent.run()) if started else nullcontext():
             yield chain_agent
 
 
@@ -295,3 +295,18 @@ async def test_old_blocks_are_a_problem_that_is_shown(tmp_path: Path) -> None:
     ):
         seen = await problem(node, "rpc-behind")
         assert seen.rpc.in_use == chain.url
+
+
+async def test_chain_side_that_ended_can_be_run_again(tmp_path: Path) -> None:
+    async with DevChain(funds={AGENT: PLM}) as chain, agent(tmp_path, chain.url, started=False) as node:
+        async with running(node.run()):
+            await confirmed(node)
+            await chain.admin.set_mining(MiningMode.MANUAL)
+            await chain.admin.wait_for(chain.admin.pool)
+        await chain.admin.set_mining(MiningMode.INSTANT)
+
+        before = node.snapshot().pulse.confirmed
+        async with running(node.run()):
+            await confirmed(node, before + 1)
+            mined = await chain.admin.transactions(AGENT)
+            assert [each.nonce for each in mined] == list(range(len(mined)))

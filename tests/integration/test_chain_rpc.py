@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from pydantic import JsonValue
 
 from plumised.chain.fees import DynamicFee
 from plumised.chain.reader import CallFailed, ChainReader, NotTaken
@@ -19,6 +18,8 @@ from tests.integration.chain_world import AGENT, BEAT, PLM, STEADY, WALLET, even
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from pydantic import JsonValue
 
 
 @asynccontextmanager
