@@ -96,13 +96,13 @@ def classify_report(dialect: Dialect, reply: Reply) -> Outcome:
 
 
 def _classify_success(dialect: Dialect, content: object) -> Outcome:
-    if isinstance(content, dict) and content.get("status") == "error":
-        message = _words(content)
-        return Refused(_kind(message), message)
+    error = isinstance(content, dict) and content.get("status") == "error"
     if dialect is Dialect.REPORT_V1:
+        message = _words(content)
+        return Refused(_kind(message), message) if error else Accepted()
+    if isinstance(content, dict) and content.get("success") is True and not error:
         return Accepted()
-    if isinstance(content, dict) and content.get("success") is True:
-        return Accepted()
+    # This dialect refuses with other statuses, so something between has spoken; the history tells.
     return Unknown("the answer has a success status, but is not the Oracle's")
 
 

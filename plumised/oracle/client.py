@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import aiohttp
@@ -119,7 +120,8 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
 def _cause(error: Exception) -> str:
     match error:
         case aiohttp.ClientConnectorError():
-            return str(error.os_error.strerror or error.os_error)
+            number = error.os_error.errno
+            return os.strerror(number) if number and number > 0 else str(error.os_error)
         case aiohttp.ConnectionTimeoutError():
             return "no connection within the time allowed"
         case TimeoutError():

@@ -25,6 +25,9 @@ class ExampleSigner:
     def sign_text(self, text: str) -> str:
         return "0x" + bytes(self._account.sign_message(encode_defunct(text=text)).signature).hex()
 
+    def sign_transaction(self, fields: dict[str, int | str | bytes]) -> str:
+        return "0x" + bytes(self._account.sign_transaction(fields).raw_transaction).hex()
+
 
 def account(dialect: Dialect = Dialect.METRICS_V1, url: str = URL, agent: str = ADDRESS) -> Account:
     return Account(agent, url, dialect.value)

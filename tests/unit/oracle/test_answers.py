@@ -51,7 +51,6 @@ def refusal(status: int, message: object) -> Answer:
         (refusal(403, "Forbidden"), Refusal.OTHER),
         (Answer(302, b"", location="https://elsewhere/"), Refusal.REDIRECT),
         (Answer(400, b"\xff not JSON"), Refusal.OTHER),
-        (answer(200, {"status": "error", "message": "Agent not registered on-chain"}), Refusal.UNREGISTERED),
     ],
 )
 @pytest.mark.parametrize("dialect", list(Dialect))
@@ -75,6 +74,12 @@ def test_these_are_refusals(reply: Answer, kind: Refusal, dialect: Dialect) -> N
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_after_these_nobody_knows_whether_it_was_booked(reply: Reply, dialect: Dialect) -> None:
     assert isinstance(classify_report(dialect, reply), Unknown)
+
+
+def test_report_v1_refuses_with_an_error_body() -> None:
+    reply = answer(200, {"status": "error", "message": "Agent not registered on-chain"})
+    assert classify_report(REPORT, reply) == Refused(Refusal.UNREGISTERED, "Agent not registered on-chain")
+    assert isinstance(classify_report(METRICS, reply), Unknown)
 
 
 def test_a_report_that_was_never_sent_is_not_booked() -> None:
