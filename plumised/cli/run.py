@@ -27,13 +27,13 @@ def _run(arguments: Namespace, context: Context) -> int:
     file: Path = arguments.config.absolute()
     settings = load(file, host_name=context.host_name)
     # What the daemon needs takes a second to import, which no mistake in the configuration should wait for.
-    from plumised import daemon  # noqa: PLC0415 - see above
+    from plumised.daemon import run as run_daemon  # noqa: PLC0415 - see above
 
     if arguments.daemonize:
         from plumised.cli import background  # noqa: PLC0415 - for hosts without systemd only
 
         background.enter(settings.node.state_dir / "plumised.log")
-    return daemon.run(settings, config_file=file, environ=context.environ)
+    return run_daemon(settings, config_file=file, environ=context.environ)
 
 
 VERB = Verb("run", "run the daemon", _configure, _run)

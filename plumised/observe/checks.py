@@ -155,7 +155,8 @@ def _heartbeat_late(status: Status) -> str | None:
     chain = status.chain
     if not (chain.enabled and chain.heartbeats_due and chain.registered):
         return None
-    silent = status.at - (chain.last_heartbeat_at or status.node.started_at)
+    # Heartbeats are due from when the engine serves, which may be long after the daemon started.
+    silent = status.at - max(chain.last_heartbeat_at or 0.0, status.engine.since, status.node.started_at)
     if silent <= DEAD_AFTER_S:
         return None
     return f"No heartbeat was mined for {duration(silent)}, so the chain calls the agent dead"

@@ -36,7 +36,7 @@ def test_a_healthy_node_has_no_problem_and_serves() -> None:
         (statuses.chain(trouble=TROUBLE), "some-code", Severity.WARNING, "Something is wrong"),
         (statuses.chain(registered=False), "not-registered", Severity.WARNING, AGENT),
         (statuses.chain(last_heartbeat_at=NOW - 301), "heartbeat-late", Severity.ERROR, "for 5 min"),
-        (statuses.chain(last_heartbeat_at=None), "heartbeat-late", Severity.ERROR, "for 2 h"),
+        (statuses.chain(last_heartbeat_at=None), "heartbeat-late", Severity.ERROR, "for 60 min"),
         (statuses.chain(balance_wei=10**15), "balance-low", Severity.WARNING, f"{AGENT} has 0.001 PLM left"),
     ],
 )
@@ -57,6 +57,7 @@ def test_a_problem_is_told(status: Status, code: str, severity: Severity, words:
         statuses.chain(balance_wei=None),
         statuses.chain(heartbeats_due=False, last_heartbeat_at=None),
         statuses.engine(state=EngineState.STARTING),
+        replace(statuses.chain(last_heartbeat_at=None), engine=replace(HEALTHY.engine, since=NOW - 20)),
         statuses.oracle(clock_skew_s=2.0),
         replace(statuses.node(started_at=NOW - 5), oracle=replace(HEALTHY.oracle, last_accepted_at=None)),
     ],
