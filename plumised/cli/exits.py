@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from plumised.cli.prompts import PromptError
 from plumised.cli.verb import UsageError
-from plumised.errors import EXIT_CONFIG, OperatorError
+from plumised.errors import EXIT_CONFIG, OperatorError, PlumisedError
 from plumised.observe.control_client import ControlTimeoutError, NoDaemonError
-
-if TYPE_CHECKING:
-    from plumised.errors import PlumisedError
 
 EXIT_USAGE = 64
 EXIT_INPUT = 65
@@ -35,3 +30,18 @@ def exit_status(error: PlumisedError) -> int:
             return EXIT_TEMPORARY
         case _:
             return EXIT_SOFTWARE
+
+
+def expected(group: BaseExceptionGroup[BaseException]) -> tuple[PlumisedError, ...]:
+    """The errors in a group of tasks' errors, the operator's first; empty if one of them is none of ours."""
+    ours, others = group.split(PlumisedError)
+    if ours is None or others is not None:
+        return ()
+    return tuple(sorted(_leaves(ours), key=lambda error: not isinstance(error, OperatorError)))
+
+
+def _leaves(group: BaseExceptionGroup[PlumisedError]) -> list[PlumisedError]:
+    found: list[PlumisedError] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from plumised.cli import check_config, restart_engine, run, status, stop, version, wait, wallet
-from plumised.cli.exits import EXIT_INTERRUPTED, exit_status
+from plumised.cli.exits import EXIT_INTERRUPTED, exit_status, expected
 from plumised.cli.verb import Context, UsageError, Verb
 from plumised.config import ConfigError
 from plumised.errors import PlumisedError
@@ -68,16 +68,23 @@ def _run(argv: Sequence[str] | None, context: Context) -> int:
     try:
         arguments = parser().parse_args(argv)
         exit_code: int = arguments.run(arguments, context)
-    except ConfigError as error:
-        for problem in error.problems:
-            context.stderr.write(f"plumised: {problem}\n")
-        return exit_status(error)
     except PlumisedError as error:
-        context.stderr.write(f"plumised: {error}\n")
-        return exit_status(error)
+        return _told(error, context)
+    except BaseExceptionGroup as group:
+        statuses = [_told(error, context) for error in expected(group)]
+        if not statuses:
+            raise
+        return statuses[0]
     except KeyboardInterrupt:
         context.stderr.write("plumised: interrupted\n")
         return EXIT_INTERRUPTED
     except SystemExit as finished:  # argparse has printed its help
         return finished.code if isinstance(finished.code, int) else 0
     return exit_code
+
+
+def _told(error: PlumisedError, context: Context) -> int:
+    """Tell the error, one line for each thing that is wrong, and return its exit status."""
+    for line in error.problems if isinstance(error, ConfigError) else (error,):
+        context.stderr.write(f"plumised: {line}\n")
+    return exit_status(error)

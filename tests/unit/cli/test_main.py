@@ -12,7 +12,7 @@ import pytest
 
 from plumised import __version__
 from plumised.cli import main
-from plumised.cli.exits import exit_status
+from plumised.cli.exits import exit_status, expected
 from plumised.errors import OperatorError, PlumisedError
 
 ROOT = Path(__file__).parents[3]
@@ -126,6 +126,13 @@ def test_run_refuses_a_bad_configuration(config: Path, capsys: pytest.CaptureFix
 def test_the_exit_status_tells_who_can_help() -> None:
     assert exit_status(OperatorError("It is wrong", "Mend it.")) == 78
     assert exit_status(PlumisedError("It broke", "Tell us.")) == 70
+
+
+def test_errors_of_tasks_are_told_like_others_the_operators_first() -> None:
+    broke, wrong = PlumisedError("It broke", "Tell us."), OperatorError("It is wrong", "Mend it.")
+
+    assert expected(ExceptionGroup("tasks", [broke, ExceptionGroup("inner", [wrong])])) == (wrong, broke)
+    assert expected(ExceptionGroup("tasks", [wrong, ValueError("a bug")])) == ()
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
