@@ -1,4 +1,4 @@
-"""What is wrong with reporting, in words for the operator. Pure; docs/reason-codes.md lists the codes."""
+"""What is wrong with reporting, in words for the operator. Pure; docs/reasons.md lists the codes."""
 
 from __future__ import annotations
 
