@@ -1,0 +1,104 @@
+"""What the kernel says of processes, and signals that reach the right one."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from plumised.engine.processes import (
+    ProcessId,
+    engine_processes,
+    identify,
+    oom_kills,
+    read_process,
+    send_signal,
+    session_processes,
+)
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        ["/bin/sleep", "600"], start_new_session=True, env={"PLUMISED_INCARNATION": "some-life"}
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_a_process_is_read_as_it_is() -> None:
+    own = read_process(os.getpid())
+    assert own is not None
+    assert (own.id.pid, own.parent, own.session, own.state, own.ended) == (
+        os.getpid(),
+        os.getppid(),
+        os.getsid(0),
+        "R",
+        False,
+    )
+    assert own.cpu_s == pytest.approx(sum(os.times()[:2]), abs=0.5)
+
+
+def test_a_name_with_parentheses_and_spaces_does_not_confuse_the_reading(tmp_path: Path) -> None:
+    program = tmp_path / "a) b (c"
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([program, "600"]) as process:
+        found = read_process(process.pid)
+        process.kill()
+    assert found is not None
+    assert (found.id.pid, found.parent) == (process.pid, os.getpid())
+
+
+def test_a_process_that_was_reaped_is_not_there(sleeper: subprocess.Popen[bytes]) -> None:
+    sleeper.kill()
+    sleeper.wait()
+    assert read_process(sleeper.pid) is None
+    assert identify(sleeper.pid) is None
+
+
+def test_a_process_that_was_not_reaped_has_ended(sleeper: subprocess.Popen[bytes]) -> None:
+    os.kill(sleeper.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    found = read_process(sleeper.pid)
+    assert found is not None
+    assert found.ended
+
+
+def test_an_engine_is_found_by_its_session_and_by_its_environment(sleeper: subprocess.Popen[bytes]) -> None:
+    by_session = [process.id.pid for process in session_processes(sleeper.pid)]
+    by_both = [process.id.pid for process in engine_processes(sleeper.pid, "another-life")]
+    by_environment = [process.id.pid for process in engine_processes(None, "some-life")]
+    assert by_session == by_both == by_environment == [sleeper.pid]
+
+
+@pytest.mark.parametrize("session", [0, 1, os.getsid(0)])
+def test_the_sessions_of_the_kernel_and_of_the_daemon_are_never_an_engine(session: int) -> None:
+    with pytest.raises(ValueError, match="no engine"):
+        engine_processes(session, "some-life")
+
+
+def test_a_signal_reaches_the_process_that_is_meant(sleeper: subprocess.Popen[bytes]) -> None:
+    process = identify(sleeper.pid)
+    assert process is not None
+    assert send_signal(process, signal.SIGKILL)
+    assert sleeper.wait() == -signal.SIGKILL
+    assert not send_signal(process, signal.SIGKILL)
+
+
+def test_a_signal_never_reaches_another_process_with_the_same_pid(sleeper: subprocess.Popen[bytes]) -> None:
+    process = identify(sleeper.pid)
+    assert process is not None
+    assert not send_signal(ProcessId(process.pid, process.start_time + 1), signal.SIGKILL)
+    assert sleeper.poll() is None
+
+
+def test_kills_for_want_of_memory_are_read_from_the_control_group(tmp_path: Path) -> None:
+    group = tmp_path / "system.slice" / "plumised.service"
+    group.mkdir(parents=True)
+    (group / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text("0::/system.slice/plumised.service\n")
+    assert oom_kills(tmp_path, membership) == 2
+    assert oom_kills(tmp_path / "nowhere", membership) == 0
