@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from dataclasses import dataclass
 
 import aiohttp
@@ -119,6 +120,9 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
 
 def _cause(error: Exception) -> str:
     match error:
+        case aiohttp.ClientConnectorError() if isinstance(error.os_error, ssl.SSLError):
+            # Its number is OpenSSL's, not the system's.
+            return f"no TLS connection: {error.os_error}"
         case aiohttp.ClientConnectorError():
             number = error.os_error.errno
             return os.strerror(number) if number and number > 0 else str(error.os_error)

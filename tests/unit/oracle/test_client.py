@@ -135,9 +135,20 @@ async def test_a_port_where_nobody_listens_is_silence_before_sending() -> None:
         reserved.bind(("127.0.0.1", 0))
         client = OracleClient(f"http://127.0.0.1:{reserved.getsockname()[1]}", timeout_s=5.0)
         reply = await client.post("/x", "{}")
+    assert reply == Silence("Connection refused", sent=False)
+
+
+async def test_a_server_without_tls_where_tls_is_wanted_is_silence_before_sending() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+
+    async with server(talk) as client:
+        reply = await OracleClient(client.url.replace("http:", "https:"), timeout_s=5.0).post("/x", "{}")
     assert isinstance(reply, Silence)
     assert not reply.sent
-    assert reply.cause
+    assert reply.cause.startswith("no TLS connection")
 
 
 async def test_an_address_that_is_none_is_silence_before_sending() -> None:
