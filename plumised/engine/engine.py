@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from plumised.engine.causes import Cause, stuck
 from plumised.engine.errors import LaunchError, RemainsError
-from plumised.engine.health import Ailment, Stuck, judge
+from plumised.engine.health import Ailment, Stuck
 from plumised.engine.leftovers import EngineFile, end_leftover
 from plumised.engine.life import Life
 from plumised.engine.policy import EnginePolicy
@@ -244,9 +244,7 @@ class Engine:
         life = self._life
         if life is None:
             return
-        now = self._attentive_now
-        life.pulse.sample(now, life.processes())
-        life.verdict = verdict = judge(life.pulse.vitals(now), self._policy)
+        verdict = life.examine(self._attentive_now)
         if isinstance(verdict, Stuck) and isinstance(self._supervision.state, Starting | Serving):
             self._ailment = verdict
             answers = verdict.component not in {"main", "runtime"} or verdict.ailment is Ailment.NO_PROGRESS

@@ -7,10 +7,12 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from plumised.engine.causes import Cause, Exit, diagnose
+from plumised.engine.health import judge
 from plumised.engine.launch import EngineProcess, Launch, spawn
 from plumised.engine.leftovers import EngineFile, EngineRecord
 from plumised.engine.processes import end_all, kill_all, oom_kills, session_processes
 from plumised.engine.pulse import Pulse
+from plumised.errors import PlumisedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,15 +66,22 @@ class Life:
         """Of the main process, which is also the session's number."""
         return self._process.id.pid
 
-    def processes(self) -> tuple[ProcessStat, ...]:
-        """Its processes at this moment."""
-        return session_processes(self.pid)
+    def examine(self, now: float) -> Verdict | None:
+        """Look at its processes; the verdict on its health, or None if its main process has ended."""
+        processes = session_processes(self.pid)
+        if not any(process.id == self._process.id and not process.ended for process in processes):
+            # The other parts end with it, which is a consequence and no cause.
+            return None
+        self.pulse.sample(now, processes)
+        self.verdict = judge(self.pulse.vitals(now), self._policy)
+        return self.verdict
 
     def end(self, grace_s: float, ailment: Stuck | None = None) -> None:
         """End it within `grace_s` seconds in order, or by force after them; a later call can only hasten it."""
         until = self._clock() + grace_s
         self._kill_at = until if self._kill_at is None else min(until, self._kill_at)
-        self._ailment = self._ailment or ailment
+        if not self._process.exited.is_set():
+            self._ailment = self._ailment or ailment
         self._ordered.set()
 
     async def run(self, socket: EngineSocket) -> tuple[Cause, tuple[ProcessStat, ...]]:
@@ -82,17 +91,17 @@ class Life:
             Why it ended, and which of its processes could not be ended.
 
         Raises:
-            PlumisedError: it could not be given its settings.
-            OSError: what the next daemon needs to find it could not be written.
+            PlumisedError: it could not be given its settings, or the next daemon what it needs to find it.
         """
         try:
-            self._file.write(EngineRecord(self._process.id, self.incarnation))
-            socket.expect(self.incarnation, self.pid)
-            self._process.instruct(self._job)
+            await self._begin(socket)
             async with asyncio.TaskGroup() as group:
                 relay = group.create_task(self._process.relay(), name="engine-output")
                 try:
-                    remaining = await self._live(socket)
+                    await self._until_ended()
+                    remaining = await self._end_processes()
+                    with contextlib.suppress(TimeoutError):
+                        await socket.silence(_LAST_WORDS_S)
                     # Something that left the session and the environment behind may hold the pipe for ever.
                     await asyncio.wait([relay], timeout=_LAST_WORDS_S)
                 finally:
@@ -104,14 +113,21 @@ class Life:
             socket.expect(None)
             self._process.close()
 
-    async def _live(self, socket: EngineSocket) -> tuple[ProcessStat, ...]:
-        await self._until_ended()
+    async def _begin(self, socket: EngineSocket) -> None:
+        try:
+            self._file.write(EngineRecord(self._process.id, self.incarnation))
+            socket.expect(self.incarnation, self.pid)
+            self._process.instruct(self._job)
+        except PlumisedError:
+            await self._end_processes()
+            raise
+
+    async def _end_processes(self) -> tuple[ProcessStat, ...]:
+        """Kill what is left; returns what cannot be ended."""
         remaining = await end_all(self.pid, self.incarnation, self.pid, self._policy.kill_timeout_s, self._clock)
         if not remaining:
             await self._process.exited.wait()
             self._file.remove()
-        with contextlib.suppress(TimeoutError):
-            await socket.silence(_LAST_WORDS_S)
         return remaining
 
     async def _until_ended(self) -> None:

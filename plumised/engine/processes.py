@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 INCARNATION_VARIABLE: Final = "PLUMISED_INCARNATION"
 """Environment variable by which the engine's processes, and whatever they start, are told from all others."""
@@ -180,10 +180,7 @@ def become_subreaper() -> None:
 
 
 def kill_all(session: int | None, incarnation: str) -> tuple[ProcessStat, ...]:
-    """SIGKILL every process of an engine and reap those that are ours; returns those that have not ended yet.
-
-    It does not wait; ended processes with another parent are that parent's to reap and do not count.
-    """
+    """SIGKILL every process of an engine; returns those that had not ended yet. It does not wait."""
     living: list[ProcessStat] = []
     for process in engine_processes(session, incarnation):
         if not process.ended:
@@ -192,12 +189,13 @@ def kill_all(session: int | None, incarnation: str) -> tuple[ProcessStat, ...]:
     return tuple(living)
 
 
-def reap(session: int | None, incarnation: str, main: int) -> None:
-    """Take the exit status of every ended process of an engine that became our child, except of its main process."""
-    for process in engine_processes(session, incarnation):
-        if process.ended and process.parent == os.getpid() and process.id.pid != main:
+def _reap(processes: Iterable[ProcessId], main: int) -> None:
+    """Take the exit status of those that have ended and became our children, except of the main process."""
+    for process in processes:
+        found = read_process(process.pid)
+        if found and found.id == process and found.ended and found.parent == os.getpid() and process.pid != main:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(process.id.pid, os.WNOHANG)
+                os.waitpid(process.pid, os.WNOHANG)
 
 
 async def end_all(
@@ -216,12 +214,14 @@ async def end_all(
         What could not be ended: processes that the kernel holds in an uninterruptible call.
     """
     until = clock() + deadline_s
+    # What has ended shows its environment no more, so it must be known from before.
+    known = {process.id for process in engine_processes(session, incarnation)}
     while living := kill_all(session, incarnation):
+        known |= {process.id for process in living}
         if clock() >= until:
             return living
         await asyncio.sleep(_POLL_S)
-        reap(session, incarnation, main)
-    reap(session, incarnation, main)
+    _reap(known, main)
     return ()
 
 

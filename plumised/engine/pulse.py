@@ -82,7 +82,7 @@ class Pulse:
     _reported: dict[str, _Reported] = field(default_factory=dict)
     _handlers: dict[int, _Handler] = field(default_factory=dict)
     _progress_at: float = 0.0
-    _progress_io: int = 0
+    _io_since_progress: int = 0
     _online_at: float | None = None
     _samples: dict[ProcessId, tuple[float, ProcessStat]] = field(default_factory=dict)
 
@@ -158,8 +158,8 @@ class Pulse:
     def sample(self, now: float, processes: Sequence[ProcessStat]) -> None:
         """Look at the engine's processes, all of them."""
         working = {process.id.pid for process in processes if self._works(now, process)}
-        self._samples = {process.id: (now, process) for process in processes}
         self._note_io(now, processes)
+        self._samples = {process.id: (now, process) for process in processes}
         if self.main in working:
             self._main.worked_at = now
         by_part = self._processes_by_part(processes)
@@ -188,10 +188,12 @@ class Pulse:
         )
 
     def _note_io(self, now: float, processes: Iterable[ProcessStat]) -> None:
-        total = sum(process.io_bytes for process in processes)
-        if total - self._progress_io >= self.policy.loading_io_bytes:
+        for process in processes:
+            before = self._samples.get(process.id)
+            self._io_since_progress += process.io_bytes - (before[1].io_bytes if before else 0)
+        if self._io_since_progress >= self.policy.loading_io_bytes:
             self._progress_at = now
-            self._progress_io = total
+            self._io_since_progress = 0
 
     def _processes_by_part(self, processes: Iterable[ProcessStat]) -> dict[str, set[int]]:
         known = {self.main, *(handler.hello.pid for handler in self._handlers.values())}

@@ -47,6 +47,7 @@ class UsageBook:
         self._latest: dict[str, Usage] = {}
         self._pending: dict[tuple[str, str], Usage] = {}
         self._ended: set[str] = set()
+        self._refused = False
         self._wake = asyncio.Event()
         self._delivery = asyncio.Lock()
 
@@ -92,9 +93,14 @@ class UsageBook:
             async with self._delivery:
                 await self._deliver()
         except (PlumisedError, OSError) as error:
-            _log.error("usage cannot be kept at the moment, it is tried again: %s", error)
+            if not self._refused:
+                _log.error("usage cannot be kept at the moment, it is tried again: %s", error)
+            self._refused = True
             self._wake.set()
             return False
+        if self._refused:
+            _log.info("usage is kept again")
+        self._refused = False
         return True
 
     async def _deliver(self) -> None:

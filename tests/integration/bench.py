@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import sys
 import time
 import uuid
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plumised.engine import Engine, EnginePlaces, EnginePolicy, Launch
-from plumised.engine.processes import engine_processes
+from plumised.engine.processes import engine_processes, read_process
 from plumised.ipc.job import EngineJob
 
 if TYPE_CHECKING:
@@ -86,8 +87,13 @@ class Bench:
 
     def nothing_left(self) -> bool:
         """No process, socket or record of any engine is left."""
-        left = [process for name in self.incarnations for process in engine_processes(None, name) if not process.ended]
-        return not left and not self.places.socket.exists() and not self.places.engine_file.exists()
+        left = [process for name in self.incarnations for process in engine_processes(None, name)]
+        zombies = [pid for pid in map(int, children()) if (process := read_process(pid)) and process.ended]
+        return not left and not zombies and not self.places.socket.exists() and not self.places.engine_file.exists()
+
+
+def children() -> list[str]:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
 
 LAUNCH = Launch(Path(sys.executable), {"PYTHONPATH": str(FAKE_ENGINE.parents[2])}, ("-u", str(FAKE_ENGINE)))
