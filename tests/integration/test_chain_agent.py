@@ -92,6 +92,7 @@ async def register_from_elsewhere(directory: Path, chain: DevChain) -> None:
 
 async def test_node_registers_its_agent_and_keeps_it_alive(tmp_path: Path) -> None:
     async with DevChain(funds={AGENT: PLM}, base_fee=5_000_001) as chain, agent(tmp_path, chain.url) as node:
+        await eventually(lambda: node.snapshot().registration_hash)
         seen = await confirmed(node, 2)
 
         found = await chain.admin.agent(AGENT)
@@ -116,10 +117,10 @@ async def test_registered_agent_is_not_registered_again(tmp_path: Path) -> None:
 async def test_restarted_node_does_not_register_again(tmp_path: Path) -> None:
     async with DevChain(funds={AGENT: PLM}) as chain:
         async with agent(tmp_path, chain.url) as node:
-            first = await registered(node)
+            first = await eventually(lambda: node.snapshot().registration_hash)
         async with agent(tmp_path, chain.url) as node:
             await confirmed(node)
-            assert node.snapshot().registration_hash == first.registration_hash
+            assert await eventually(lambda: node.snapshot().registration_hash) == first
 
         every = await chain.admin.transactions(AGENT)
         assert [each.to for each in every].count(REGISTER.to) == 1

@@ -201,6 +201,21 @@ async def test_no_replacement_exceeds_the_cap_and_the_order_is_given_up(tmp_path
         assert max(fees) <= cap
 
 
+async def test_replacement_that_the_balance_does_not_cover_is_not_signed(tmp_path: Path) -> None:
+    async with (
+        DevChain(funds={AGENT: PLM}, mining=MiningMode.MANUAL, base_fee=5_000_001) as chain,
+        world(tmp_path, chain.url) as node,
+        running(node.queue.submit(REGISTER)) as order,
+    ):
+        (waiting,) = await pool_of(chain)
+        await chain.admin.set_balance(AGENT, waiting.fee_cap * waiting.gas)
+
+        outcome = await order
+        assert isinstance(outcome, Failed)
+        assert outcome.problem.code == "transaction-stuck"
+        assert len((await newest(node.ledger)).attempts) == 1
+
+
 async def test_given_up_transaction_holds_its_place_until_it_is_mined(tmp_path: Path) -> None:
     async with (
         DevChain(funds={AGENT: PLM}, mining=MiningMode.MANUAL) as chain,
@@ -258,6 +273,15 @@ async def test_nonce_taken_by_another_program_leaves_no_gap(tmp_path: Path) -> N
         mined = await chain.admin.transactions(AGENT)
         assert [each.nonce for each in mined] == [0, 1, 2]
         assert mined[1].hash == theirs
+
+
+async def test_nonce_that_turns_out_to_be_used_is_chosen_anew(tmp_path: Path) -> None:
+    async with DevChain(funds={AGENT: PLM}) as chain, world(tmp_path, chain.url, policy=PATIENT) as node:
+        await send_by_hand(node.chain, 0)
+        await chain.admin.fault(FaultMode.ANSWER, "eth_getTransactionCount", result="0x0", count=2)
+
+        assert isinstance(await node.queue.submit(BEAT), Confirmed)
+        assert [each.nonce for each in await chain.admin.transactions(AGENT)] == [0, 1]
 
 
 async def test_transaction_that_is_mined_and_fails_is_reported_as_reverted(tmp_path: Path) -> None:
