@@ -330,7 +330,7 @@ asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
 
 async def test_the_engine_of_a_killed_daemon_is_ended_by_the_next_and_its_work_counted(bench: Bench) -> None:
     root = Path(__file__).parents[2]
-    daemon = subprocess.Popen([sys.executable, "-c", DAEMON, str(bench.directory), "first"], cwd=root)
+    daemon = subprocess.Popen([sys.executable, "-c", DAEMON, str(bench.directory), f"{bench.prefix}-killed"], cwd=root)
     try:
         await eventually(lambda: len(list(bench.places.tally_dir.glob("*/*.tally"))) == 2)
         bench.work(30)
@@ -347,7 +347,7 @@ async def test_the_engine_of_a_killed_daemon_is_ended_by_the_next_and_its_work_c
         engine = bench.engine(ledger)
         async with running(engine):
             await until(engine, lambda now: now.serving)
-            assert [p for p in engine_processes(leftover.main.pid, "first-0") if not p.ended] == []
+            assert [p for p in engine_processes(leftover.main.pid, leftover.incarnation) if not p.ended] == []
             assert (await ledger.totals()).tokens == 30
     assert bench.nothing_left()
 
@@ -357,7 +357,7 @@ async def test_a_process_that_only_has_the_pid_of_an_old_engine_is_left_alone(
 ) -> None:
     stranger = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
     try:
-        EngineFile(bench.places.engine_file).write(EngineRecord(ProcessId(stranger.pid, 1), "old"))
+        EngineFile(bench.places.engine_file).write(EngineRecord(ProcessId(stranger.pid, 1), f"{bench.prefix}-old"))
         engine = bench.engine(ledger)
         async with running(engine):
             await until(engine, lambda now: now.serving)
@@ -370,8 +370,9 @@ async def test_a_process_that_only_has_the_pid_of_an_old_engine_is_left_alone(
 async def test_children_of_a_leader_that_is_gone_are_found_by_their_environment(
     bench: Bench, ledger: LedgerThread
 ) -> None:
+    old = f"{bench.prefix}-old"
     command = 'sleep 600 & echo "$!"'
-    environment = {"PATH": os.environ["PATH"], "PLUMISED_INCARNATION": "old"}
+    environment = {"PATH": os.environ["PATH"], "PLUMISED_INCARNATION": old}
     leader = subprocess.Popen(
         ["/bin/sh", "-c", command], stdout=subprocess.PIPE, env=environment, start_new_session=True
     )
@@ -379,11 +380,11 @@ async def test_children_of_a_leader_that_is_gone_are_found_by_their_environment(
     orphan = int(leader.stdout.readline())
     leader.stdout.close()
     leader.wait()
-    EngineFile(bench.places.engine_file).write(EngineRecord(ProcessId(leader.pid, 1), "old"))
+    EngineFile(bench.places.engine_file).write(EngineRecord(ProcessId(leader.pid, 1), old))
     engine = bench.engine(ledger)
     async with running(engine):
         await until(engine, lambda now: now.serving)
-    assert [p for p in engine_processes(None, "old") if p.id.pid == orphan and not p.ended] == []
+    assert [p for p in engine_processes(None, old) if p.id.pid == orphan and not p.ended] == []
 
 
 async def test_a_file_of_the_daemon_that_cannot_be_written_is_a_failure_with_its_name(

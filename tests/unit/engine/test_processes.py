@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from plumised.engine.processes import (
     session_processes,
 )
 
+LIFE = uuid.uuid4().hex
+
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(
-        ["/bin/sleep", "600"], start_new_session=True, env={"PLUMISED_INCARNATION": "some-life"}
-    ) as process:
+    with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env={"PLUMISED_INCARNATION": LIFE}) as process:
         yield process
         process.kill()
 
@@ -69,14 +70,14 @@ def test_a_process_that_was_not_reaped_has_ended(sleeper: subprocess.Popen[bytes
 def test_an_engine_is_found_by_its_session_and_by_its_environment(sleeper: subprocess.Popen[bytes]) -> None:
     by_session = [process.id.pid for process in session_processes(sleeper.pid)]
     by_both = [process.id.pid for process in engine_processes(sleeper.pid, "another-life")]
-    by_environment = [process.id.pid for process in engine_processes(None, "some-life")]
+    by_environment = [process.id.pid for process in engine_processes(None, LIFE)]
     assert by_session == by_both == by_environment == [sleeper.pid]
 
 
 @pytest.mark.parametrize("session", [0, 1, os.getsid(0)])
 def test_the_sessions_of_the_kernel_and_of_the_daemon_are_never_an_engine(session: int) -> None:
     with pytest.raises(ValueError, match="no engine"):
-        engine_processes(session, "some-life")
+        engine_processes(session, LIFE)
 
 
 def test_a_signal_reaches_the_process_that_is_meant(sleeper: subprocess.Popen[bytes]) -> None:
