@@ -278,7 +278,7 @@ class ChainAgent:
         return ChainProblem(
             "rpc-behind",
             f"The latest block of {used.name} was {used.behind_s} s old by this machine's clock",
-            "Wait until the endpoint has caught up, add another one to [chain] rpc_urls, and check the clock.",
+            "Wait until the endpoint has caught up, add another one to chain.rpc_urls, and check the clock.",
         )
 
     def _report(self, source: _Source, problem: ChainProblem | None) -> None:

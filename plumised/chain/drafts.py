@@ -63,7 +63,7 @@ async def draft(order: Order, chain: ChainReader, agent: str, fee_cap: int) -> D
         return ChainProblem(
             "fees-above-cap",
             f"The chain asks {asked} wei per gas to {order.purpose}; the cap is {fee_cap}",
-            "Wait, or raise [chain] max_fee_gwei.",
+            "Wait, or raise chain.max_fee_gwei.",
         )
     balance = await chain.balance(agent)
     fee = affordable(proposed, market, order.gas, balance)

@@ -150,7 +150,7 @@ class Endpoint:
         if found != self._chain_id:
             raise WrongChainError(
                 f"{self.name} serves chain {found}, not {self._chain_id}",
-                "Correct [chain] rpc_urls or chain_id in node.toml.",
+                "Correct chain.rpc_urls or chain.chain_id.",
             )
         latest = await self._call("eth_getBlockByNumber", ("latest", False), answers.block)
         age_s = int(self._timing.clock() - latest.timestamp)
@@ -171,19 +171,19 @@ class Endpoint:
         except (Web3Exception, UnicodeDecodeError) as error:
             raise RpcBadAnswerError(
                 f"{self.name} did not answer {method} as a JSON-RPC server does: {str(error)[:200]}",
-                "Check that the URL in [chain] rpc_urls is that of a JSON-RPC endpoint.",
+                "Check that the URL in chain.rpc_urls is that of a JSON-RPC endpoint.",
             ) from None
         try:
             return read(result)
         except answers.MalformedAnswerError as error:
             raise RpcBadAnswerError(
-                f"{self.name} answered {error}", "Use another endpoint in [chain] rpc_urls if this stays."
+                f"{self.name} answered {error}", "Use another endpoint in chain.rpc_urls if this stays."
             ) from None
 
     def _unreachable(self, reason: str) -> RpcUnreachableError:
         return RpcUnreachableError(
             f"{self.name} cannot be reached: {reason[:200]}",
-            "Check the network and [chain] rpc_urls; it is tried again.",
+            "Check the network and chain.rpc_urls; it is tried again.",
         )
 
     def _refusal(self, method: str, error: Web3RPCError) -> RpcError:

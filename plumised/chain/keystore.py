@@ -73,7 +73,7 @@ class Keystore:
             if str(error) == "MAC mismatch":
                 raise WrongPasswordError(
                     f"The password does not open the keystore {self.path}",
-                    "Correct [wallet] password_file or password_credential in node.toml; the keystore is unchanged.",
+                    "Correct wallet.password_file or wallet.password_credential; the keystore is unchanged.",
                 ) from None
             raise damaged(self.path, "its encrypted part cannot be decoded") from None
 
@@ -96,7 +96,7 @@ def read_keystore(path: Path) -> Keystore:
         content = read_secret_file(path, limit=_LONGEST_KEYSTORE)
     except SecretFileMissingError:
         raise WalletMissingError(
-            f"There is no keystore at {path}", "Run plumised wallet create, or correct [wallet] keystore in node.toml."
+            f"There is no keystore at {path}", "Run plumised wallet create, or correct wallet.keystore."
         ) from None
     try:
         document = _lower_case_keys(json.loads(content))

@@ -288,5 +288,5 @@ def _stuck(stored: StoredTransaction) -> ChainProblem:
         "transaction-stuck",
         f"The transaction to {stored.purpose} (nonce {stored.nonce}, last {last.hash}) is not mined after"
         f" {len(stored.attempts)} attempts, the last for {last.max_fee_per_gas} wei per gas",
-        "Raise [chain] max_fee_gwei if the chain asks more; others wait until this one is mined or dropped.",
+        "Raise chain.max_fee_gwei if the chain asks more; others wait until this one is mined or dropped.",
     )

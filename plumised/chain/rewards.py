@@ -54,6 +54,6 @@ async def _words(chain: ChainReader, pool: str, data: bytes, agent: str, count: 
     if words is None:
         said = answer.text if isinstance(answer, CallFailed) else f"{len(answer)} bytes"
         raise RewardsUnreadableError(
-            f"The RewardPool contract at {pool} does not answer: {said}", "Correct [chain] reward_pool in node.toml."
+            f"The RewardPool contract at {pool} does not answer: {said}", "Correct chain.reward_pool."
         )
     return words

@@ -161,7 +161,7 @@ class Rpc:
         remedies = {status.problem.remedy for status in statuses if status.problem is not None}
         return NoUsableRpcError(
             f"No RPC endpoint of the chain can be used: {reasons or 'all rest'} (next try in {retry_in_s:.0f} s)",
-            remedies.pop() if len(remedies) == 1 else "Check the network and [chain] rpc_urls.",
+            remedies.pop() if len(remedies) == 1 else "Check the network and chain.rpc_urls.",
         )
 
 

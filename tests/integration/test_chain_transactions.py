@@ -31,6 +31,8 @@ from tests.integration.chain_world import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic import JsonValue
+
     from plumised.ledger.thread import LedgerThread
     from tests.devnet.chain.model import PoolInfo
 
@@ -92,6 +94,17 @@ async def test_agent_that_cannot_pay_is_told_the_amounts_and_nothing_is_sent(tmp
 async def test_chain_without_fees_is_used_without_a_balance(tmp_path: Path) -> None:
     async with DevChain() as chain, world(tmp_path, chain.url) as node:
         assert isinstance(await node.queue.submit(REGISTER), Confirmed)
+
+
+async def test_chain_without_base_fee_gets_a_legacy_transaction(tmp_path: Path) -> None:
+    head: dict[str, JsonValue] = {"number": "0x0", "timestamp": hex(int(time.time()))}
+    async with DevChain(funds={AGENT: PLM}, min_tip=7) as chain, world(tmp_path, chain.url) as node:
+        await chain.admin.fault(FaultMode.ANSWER, "eth_getBlockByNumber", result=head)
+
+        assert isinstance(await node.queue.submit(REGISTER), Confirmed)
+        (attempt,) = (await newest(node.ledger)).attempts
+        assert attempt.max_priority_fee_per_gas is None
+        assert attempt.max_fee_per_gas >= 7
 
 
 async def test_fee_above_the_cap_is_not_paid(tmp_path: Path) -> None:
