@@ -46,7 +46,12 @@ Reply = Answer | Silence
 
 
 class OracleClient:
-    """Requests to one Oracle. Each has a connection of its own: the Oracle closes idle ones after 5 s."""
+    """Requests to one Oracle. Each has a connection of its own: the Oracle closes idle ones after 5 s.
+
+    Attributes:
+        url: of the Oracle, without a slash at its end.
+        timeout_s: the longest that a request may take where the caller gives no time of its own.
+    """
 
     def __init__(self, url: str, *, timeout_s: float, connect_timeout_s: float = 5.0) -> None:
         """Set up; nothing is connected yet.
@@ -57,7 +62,7 @@ class OracleClient:
             connect_timeout_s: the longest that connecting may take.
         """
         self.url = url.rstrip("/")
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
 
     async def post(self, path: str, body: str, *, timeout_s: float | None = None) -> Reply:
@@ -70,11 +75,16 @@ class OracleClient:
 
     async def _request(self, method: str, path: str, body: bytes | None, timeout_s: float | None) -> Reply:
         timeout = aiohttp.ClientTimeout(
-            total=self._timeout_s if timeout_s is None else timeout_s,
+            total=self.timeout_s if timeout_s is None else timeout_s,
             sock_connect=self._connect_timeout_s,
         )
-        # An answer that inflates could fill the memory, so none is decompressed.
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "plumised"}
+        # An answer that inflates could fill the memory, so none is decompressed. An old one would mislead.
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Cache-Control": "no-cache",
+            "User-Agent": "plumised",
+        }
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:

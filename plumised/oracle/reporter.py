@@ -191,10 +191,11 @@ class Reporter:
                         return self._failed(unreachable(self._client.url, sight.trouble))
                 case Settle():
                     await self._accept(step.report)
-                case Forget():
-                    await self._ledger.drop_report(step.report.timestamp)
-                case Skip(until):
-                    await self._ledger.skip_timestamps(until)
+                    if not unreported(self._books, self._account()):
+                        self._left_out = False
+                        return self._succeeded()
+                case Forget() | Skip():
+                    await self._note(step)
                 case Hold():
                     return self._held(step)
                 case Repeat():
@@ -205,6 +206,12 @@ class Reporter:
                     await self._ledger.start_report(report)
                     return await self._send(report, repeated=False)
         return self._failed(Trouble("internal", "reporting does not come to an end", "report this as a bug"))
+
+    async def _note(self, step: Forget | Skip) -> None:
+        if isinstance(step, Forget):
+            await self._ledger.drop_report(step.report.timestamp)
+        else:
+            await self._ledger.skip_timestamps(step.until)
 
     async def _send(self, report: ReportInFlight, *, repeated: bool) -> float:
         dialect = Dialect(report.account.dialect)
@@ -263,7 +270,7 @@ class Reporter:
                 self._limits = replace(self._limits, proofs=len(report.proofs) // 2)
                 pause = _SOON_S
             case Refusal.FORMAT:
-                log.error("the Oracle refuses a report of ours for its form (%s): %s", failed.message, report.body)
+                log.error("the Oracle refuses a report of ours for its form (%s): %.2000s", failed.message, report.body)
                 await self._ledger.refuse_proofs(report.proofs)
                 pause = _SOON_S if report.proofs else self._policy.last_backoff_s
             case Refusal.CAP:
@@ -311,7 +318,7 @@ class Reporter:
         return Account(agent=self._signer.address, url=self._client.url, dialect=self._dialect.current.value)
 
     def _timeout_s(self) -> float | None:
-        return None if self._deadline is None else max(0.1, self._remaining_s())
+        return None if self._deadline is None else min(self._client.timeout_s, max(0.1, self._remaining_s()))
 
     def _remaining_s(self) -> float:
         return 0.0 if self._deadline is None else self._deadline - self._monotonic()
