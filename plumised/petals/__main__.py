@@ -5,13 +5,15 @@ Exit status: 0 after an ordered stop, 78 when another start cannot help, 70 afte
 
 from __future__ import annotations
 
+import atexit
+import functools
 import logging
 import os
 import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from plumised.ipc.channel import Channel
 from plumised.ipc.job import EngineJob, JobError
@@ -21,10 +23,8 @@ from plumised.petals.compat import wrong_versions
 from plumised.petals.failures import CRASHED, EXIT_FAILURE, EXIT_PERMANENT, EngineError, describe
 from plumised.petals.lifeline import die_with_parent, name_process
 from plumised.petals.reporting import StateReporter
-from plumised.petals.settings import prepare_process
-
-if TYPE_CHECKING:
-    from types import FrameType
+from plumised.petals.settings import clear_runtime_dir, prepare_process
+from plumised.petals.stopping import Stopper
 
 _CLOSE_TIMEOUT_S: Final = 3.0
 logger = logging.getLogger("plumised.petals")
@@ -38,34 +38,56 @@ def main() -> int:
     except JobError as error:
         sys.stderr.write(f"plumised.petals: {error}\n")
         return EXIT_PERMANENT
+    stopper = Stopper()
+    signal.signal(signal.SIGINT, lambda _signal, _frame: stopper.interrupt())
     die_with_parent(parent, signal.SIGINT)
     name_process("plumise-engine")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     # Advice to the authors of petals and its dependencies; operators can do nothing about it.
     warnings.simplefilter("ignore")
 
-    channel = Channel(
-        Path(job.socket), Hello(PROTOCOL, job.incarnation, Role.MAIN, 0, os.getpid()), on_refused=_on_refused
-    )
+    hello = Hello(PROTOCOL, job.incarnation, Role.MAIN, 0, os.getpid())
+    channel = Channel(Path(job.socket), hello, on_refused=functools.partial(_on_refused, stopper))
     channel.start()
     states = StateReporter(channel.publish)
+    stopper.start(functools.partial(_leave, job, channel, states))
     status = 0
     try:
-        _serve(job, channel, states)
-    except KeyboardInterrupt:
-        logger.info("Stopped before serving")
+        _serve(job, channel, states, stopper)
     except Exception as error:
         failure = describe(error)
         if failure.code == CRASHED:
             logger.exception("The engine ends")
         status = _report(channel, failure)
-    states.stopped()
-    channel.close(_CLOSE_TIMEOUT_S)
+    _finish(channel, states)
     return status
 
 
-def _serve(job: EngineJob, channel: Channel, states: StateReporter) -> None:
+def _finish(channel: Channel, states: StateReporter) -> None:
+    states.stopped()
+    channel.close(_CLOSE_TIMEOUT_S)
+
+
+def _leave(job: EngineJob, channel: Channel, states: StateReporter) -> None:
+    """End now. What the engine has started dies with it; whatever its main thread is doing is given up."""
+    try:
+        logger.info("Stopped without draining")
+        _finish(channel, states)
+        clear_runtime_dir(job)
+    finally:
+        os._exit(0)
+
+
+def _on_refused(stopper: Stopper, refusal: Refused) -> None:
+    logger.error("The daemon refuses this engine: %s (%s)", refusal.message, refusal.code)
+    stopper.interrupt()
+
+
+def _serve(job: EngineJob, channel: Channel, states: StateReporter, stopper: Stopper) -> None:
     prepare_process(job, os.environ)
+    # p2pd's clients leave their sockets behind, torch its scratch. Registered before anything imports multiprocessing,
+    # whose own clean-up in that directory thus comes first.
+    atexit.register(clear_runtime_dir, job)
     if wrong := wrong_versions():
         found = ", ".join(f"{name} {version or 'missing'}" for name, version in sorted(wrong.items()))
         raise EngineError(
@@ -85,12 +107,7 @@ def _serve(job: EngineJob, channel: Channel, states: StateReporter) -> None:
     apply_compatibility()
     from plumised.petals.server import Engine  # noqa: PLC0415 -- see above
 
-    engine = Engine(job, states, pulse, progress)
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        engine.interrupt()
-
-    signal.signal(signal.SIGINT, interrupt)
+    engine = Engine(job, states, pulse, progress, stopper)
     try:
         engine.run()
     finally:
@@ -101,11 +118,6 @@ def _report(channel: Channel, failure: Failure) -> int:
     logger.error("%s (%s). %s", failure.message, failure.code, failure.remedy)
     channel.publish(failure)
     return EXIT_PERMANENT if failure.permanent else EXIT_FAILURE
-
-
-def _on_refused(refusal: Refused) -> None:
-    logger.error("The daemon refuses this engine: %s (%s)", refusal.message, refusal.code)
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,43 +21,48 @@ from plumised.petals.patches import apply_patches
 from plumised.petals.preflight import check_identity, check_ports, check_prefix, check_span
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from transformers import PretrainedConfig
 
     from plumised.ipc.job import EngineJob
     from plumised.petals.progress_counter import RuntimeProgress
     from plumised.petals.pulse import Pulse
     from plumised.petals.reporting import StateReporter
+    from plumised.petals.stopping import Stopper
 
 _UPDATE_PERIOD_S: Final = 30.0
 _DRAIN_POLL_S: Final = 0.1
 
 
 class Engine:
-    """Builds the server and runs it until it is asked to stop.
+    """Builds the server and runs it until it is drained.
 
     Args:
         job: what to serve, and where.
         states: takes the changes of state.
         pulse: is told what to watch.
         progress: where the runtime thread counts.
+        stopper: is told when there is something to drain.
     """
 
-    def __init__(self, job: EngineJob, states: StateReporter, pulse: Pulse, progress: RuntimeProgress) -> None:
+    def __init__(
+        self, job: EngineJob, states: StateReporter, pulse: Pulse, progress: RuntimeProgress, stopper: Stopper
+    ) -> None:
         self._job = job
         self._states = states
         self._pulse = pulse
+        self._stopper = stopper
         self._active = multiprocessing.Array("i", job.handlers, lock=False)
         self._server: Server | None = None
         self._container: ModuleContainer | None = None
-        self._stopping = threading.Event()
         apply_patches(job, progress, self._active, container=self._container_class(), dht=_linked_dht(), states=states)
 
     def run(self) -> None:
-        """Serve until SIGINT.
+        """Serve until the stopper has drained it.
 
         Raises:
             EngineError: something that was checked is wrong.
-            KeyboardInterrupt: stopped before it served.
         """
         job = self._job
         hardware = choose_hardware(job)
@@ -82,25 +86,15 @@ class Engine:
         finally:
             server.shutdown()
 
-    def interrupt(self) -> None:
-        """What SIGINT does: drain and stop when serving, stop at once otherwise or when asked again.
-
-        Raises:
-            KeyboardInterrupt: to leave whatever the main thread is doing.
-        """
-        if self._stopping.is_set() or self._container is None or self._server is None:
-            raise KeyboardInterrupt
-        self._stopping.set()
-        threading.Thread(
-            target=self._drain, args=(self._server, self._container), name="plumised-drain", daemon=True
-        ).start()
-
-    def _drain(self, server: Server, container: ModuleContainer) -> None:
+    def _drain(self, cut_short: Callable[[], bool]) -> None:
+        server, container = self._server, self._container
+        if server is None or container is None:
+            raise AssertionError("only what serves is drained")
         self._states.draining()
         deadline = time.monotonic() + self._job.drain_timeout_s
         if self._serves(container) and self._job.drain_timeout_s > 0:
             container.dht_announcer.announce(petals_server.ServerState.OFFLINE)
-        while self._serves(container) and time.monotonic() < deadline:
+        while self._serves(container) and time.monotonic() < deadline and not cut_short():
             time.sleep(_DRAIN_POLL_S)
         server.stop.set()
 
@@ -122,12 +116,13 @@ class Engine:
                 container = super().create(**kwargs)
                 engine._container = container
                 engine._pulse.watch_container(container)
+                engine._stopper.serving(engine._drain)
                 engine._states.online()
                 return container
 
             def shutdown(self) -> None:
                 # Upstream also does this to load other blocks, and lives on. Its parts end one by one from here.
-                engine._container = None
+                engine._stopper.serving(None)
                 engine._pulse.watch_container(None)
                 engine._states.not_serving()
                 super().shutdown()

@@ -69,7 +69,7 @@ def prepare_process(job: EngineJob, environment: MutableMapping[str, str]) -> No
     try:
         runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         Path(job.cache_dir).mkdir(mode=0o750, parents=True, exist_ok=True)
-        _clear(runtime_dir)
+        clear_runtime_dir(job)
     except OSError as error:
         raise EngineError(
             "directory-not-writable",
@@ -83,9 +83,14 @@ def prepare_process(job: EngineJob, environment: MutableMapping[str, str]) -> No
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _clear(directory: Path) -> None:
-    """Remove what an earlier life left in the directory, which is the engine's alone."""
-    for leftover in directory.iterdir():
+def clear_runtime_dir(job: EngineJob) -> None:
+    """Remove what this or an earlier life has left in the runtime directory, if there is one. It is the engine's alone.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    directory = Path(job.runtime_dir)
+    for leftover in directory.iterdir() if directory.is_dir() else ():
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
