@@ -153,17 +153,24 @@ def _download(
 def _check_directory(directory: Path) -> None:
     if not directory.is_dir():
         raise model_not_found(str(directory), "there is no such directory")
-    config = directory / "config.json"
-    if not config.is_file():
+    if not (directory / "config.json").is_file():
         raise model_not_found(str(directory), "the directory has no config.json")
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise model_damaged(str(directory), f"config.json: {_one_line(error)}") from error
-    if not isinstance(content, dict):
-        raise model_damaged(str(directory), "config.json does not hold a JSON object")
-    if not any((directory / name).is_file() for name in from_pretrained.INDEX_FILES):
+    _read_object(directory, "config.json")
+    present = [name for name in from_pretrained.INDEX_FILES if (directory / name).is_file()]
+    if not present:
         raise model_not_found(str(directory), f"the directory has none of {', '.join(from_pretrained.INDEX_FILES)}")
+    if present[0].endswith(".json") and not isinstance(_read_object(directory, present[0]).get("weight_map"), dict):
+        raise model_damaged(str(directory), f"{present[0]} does not say which tensor is in which file")
+
+
+def _read_object(directory: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((directory / name).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise model_damaged(str(directory), f"{name}: {_one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise model_damaged(str(directory), f"{name} does not hold a JSON object")
+    return content
 
 
 def _block_trouble(model: str, block: int, error: Exception) -> EngineError | None:
