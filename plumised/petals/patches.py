@@ -16,6 +16,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from petals.server.reachability import ReachabilityProtocol
+
 from plumised.petals.counting import counting_handler
 from plumised.petals.loading import block_loader, repo_file_loader
 from plumised.petals.progress import probed_runtime, progress_backend
@@ -99,6 +101,11 @@ PATCHES: Final = (
         ("hivemind.dht.dht.DHT.run", "petals.server.server.Server.__init__"),
     ),
     Patch(
+        "petals.server.server.ReachabilityProtocol",
+        "runs a second p2pd, with which peers behind NAT test themselves, only where relays are in use",
+        ("petals.server.reachability.ReachabilityProtocol.attach_to_dht", "petals.server.server.Server.shutdown"),
+    ),
+    Patch(
         "hivemind.p2p.p2p_daemon.P2P._UNIX_SOCKET_PREFIX",
         "keeps p2pd's control sockets in the engine's own directory, where a kill leaves nothing for others to find",
         ("hivemind.p2p.p2p_daemon.P2P.create", "hivemind.p2p.p2p_daemon.P2P.replicate"),
@@ -132,6 +139,7 @@ def apply_patches(
         ),
         "petals.server.throughput.measure_network_rps": functools.partial(_configured_network_rps, job.bandwidth_mbps),
         "petals.server.server.DHT": dht,
+        "petals.server.server.ReachabilityProtocol": ReachabilityProtocol if job.use_relay else _NoReachability,
         "hivemind.p2p.p2p_daemon.P2P._UNIX_SOCKET_PREFIX": f"/unix{job.runtime_dir}/hivemind-",
         "hivemind.p2p.p2p_daemon.P2P._make_process_args": _linked_process_args(),
     }
@@ -167,6 +175,14 @@ def _owner(dotted_name: str) -> tuple[Any, str]:
             break
         return owner, parts[-1]
     raise AttributeError(f"upstream has no {dotted_name}")
+
+
+class _NoReachability:
+    """In the place of petals' `ReachabilityProtocol`: answers no questions, needs no p2pd."""
+
+    @classmethod
+    def attach_to_dht(cls, _dht: DHT) -> None:
+        """Start nothing; petals' server then has nothing to shut down."""
 
 
 def _configured_network_rps(bandwidth_mbps: float | None, config: Any, **_options: Any) -> float:

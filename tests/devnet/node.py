@@ -6,13 +6,14 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from plumised.chain.password import Password
 from plumised.chain.wallet import import_key
-from plumised.observe.control_client import ControlClient
+from plumised.observe.control_client import ControlClient, NoDaemonError
 from tests.devnet.client.process import ENGINE_PYTHON, ROOT
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ Table = dict[str, Any]
 def key(byte: int) -> str:
     """The well-known test key that repeats one byte."""
     return "0x" + f"{byte:02x}" * 32
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago: a node keeps its port over restarts, or nobody would find it again."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def toml(tables: Mapping[str, Mapping[str, object]]) -> str:
@@ -53,6 +62,7 @@ class DevNode:
         initial_peers: none starts a swarm.
         oracle_url, rpc_url: of the devnet.
         extra: tables of node.toml that are merged over the rest.
+        port: that the engine listens on.
     """
 
     directory: Path
@@ -65,6 +75,7 @@ class DevNode:
     initial_peers: Sequence[str] = ()
     extra: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     python: Path = ENGINE_PYTHON
+    port: int = field(default_factory=free_port)
     _process: asyncio.subprocess.Process | None = None
 
     @property
@@ -99,7 +110,7 @@ class DevNode:
                 "throughput_rps": 10.0,
             },
             "swarm": {
-                "listen": ["/ip4/127.0.0.1/tcp/0"],
+                "listen": [f"/ip4/127.0.0.1/tcp/{self.port}"],
                 "prefix": self.prefix,
                 "use_relay": False,
                 **({"initial_peers": list(self.initial_peers)} if self.initial_peers else {"new_swarm": True}),
@@ -171,12 +182,19 @@ class DevNode:
         return status
 
     async def wait_for_control(self, timeout_s: float = 30.0) -> None:
-        """Wait until the control socket is there."""
+        """Wait until the daemon answers at its control socket."""
         async with asyncio.timeout(timeout_s):
-            while not self.control.socket_path.exists():
-                if self.process.returncode is not None:
-                    raise AssertionError(f"the daemon ended with {self.process.returncode}\n{self.log_tail()}")
-                await asyncio.sleep(0.05)
+            while True:
+                try:
+                    await self.status()
+                except NoDaemonError:
+                    if self.process.returncode is not None:
+                        raise AssertionError(
+                            f"the daemon ended with {self.process.returncode}\n{self.log_tail()}"
+                        ) from None
+                    await asyncio.sleep(0.05)
+                else:
+                    return
 
     async def stop(self, timeout_s: float = 60.0) -> int:
         """Stop in order, as systemd does; returns the exit status."""

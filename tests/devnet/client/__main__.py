@@ -5,7 +5,9 @@
 
 Request: {"ids": [int, …]} or {"prompt": str} (rendered with the model's chat template), with {"max_new_tokens": int}.
 Events: {"event": "ready"}, then per request {"event": "token", "id": int}… and {"event": "done", "seconds": float,
-"prompt_ids": […], "text": str or null} or {"event": "error", "message": str}. Decoding is greedy in float32.
+"prompt_ids": […], "text": str or null, "sent": int, "received": int} or {"event": "error", "message": str}. Decoding is
+greedy in float32. `sent` and `received` count, over the client's life, the tokens whose hidden states went to a server
+and came back from one, once per server: what a server says that it served lies between the two.
 """
 
 from __future__ import annotations
@@ -49,6 +51,34 @@ class TokenEvents:
         """Part of the protocol; `done` says it here."""
 
 
+class Witness:
+    """Counts what this client sends to servers and gets back from them."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.received = 0
+
+    def watch(self, session: Any) -> None:
+        """Count in the client's sessions with single servers."""
+        step = session._step
+
+        async def counted(server_session: Any, request: Any) -> Any:
+            self.sent += _tokens(request)
+            response = await step(server_session, request)
+            self.received += _tokens(response)
+            return response
+
+        session._step = counted
+
+
+def _tokens(message: Any) -> int:
+    size = message.tensors[0].size
+    return int(size[0]) * int(size[1])
+
+
+witness = Witness()
+
+
 def load(mode: str, directory: str, arguments: list[str]) -> Any:
     import torch
 
@@ -60,7 +90,9 @@ def load(mode: str, directory: str, arguments: list[str]) -> Any:
 
     apply()
     from petals import AutoDistributedModelForCausalLM
+    from petals.client.inference_session import _ServerInferenceSession
 
+    witness.watch(_ServerInferenceSession)
     prefix, *peers = arguments
     model = AutoDistributedModelForCausalLM.from_pretrained(
         directory,
@@ -97,7 +129,14 @@ def generate(model: Any, tokenizer: Any, request: dict[str, Any]) -> None:
         )
     seconds = time.perf_counter() - started
     text = tokenizer.decode(streamer.ids, skip_special_tokens=True) if tokenizer is not None else None
-    emit(event="done", seconds=seconds, prompt_ids=ids, text=text)
+    emit(
+        event="done",
+        seconds=seconds,
+        prompt_ids=ids,
+        text=text,
+        sent=witness.sent,
+        received=witness.received,
+    )
 
 
 def main(argv: list[str]) -> int:

@@ -32,12 +32,22 @@ class Request:
 
 @dataclass(frozen=True)
 class Generation:
-    """What came of a request."""
+    """What came of a request.
+
+    Attributes:
+        prompt_ids: the prompt's tokens.
+        ids: the tokens that were generated.
+        text: these as text, where the model has a tokenizer.
+        seconds: from asking to the last token.
+        sent, received: tokens that this client sent to servers and got back, over its life, once per server.
+    """
 
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
     text: str | None
     seconds: float
+    sent: int
+    received: int
 
 
 class LanguageModelClient:
@@ -102,7 +112,14 @@ class LanguageModelClient:
             while True:
                 event = await self._event("token", "done")
                 if event["event"] == "done":
-                    return Generation(tuple(event["prompt_ids"]), tuple(ids), event["text"], event["seconds"])
+                    return Generation(
+                        prompt_ids=tuple(event["prompt_ids"]),
+                        ids=tuple(ids),
+                        text=event["text"],
+                        seconds=event["seconds"],
+                        sent=event["sent"],
+                        received=event["received"],
+                    )
                 ids.append(event["id"])
                 if on_token is not None:
                     on_token(event["id"])
