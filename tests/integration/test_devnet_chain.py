@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from web3.exceptions import ContractLogicError, Web3RPCError
 
-from tests.devnet.chain import DevChain, MiningMode, RewardSource
+from tests.devnet.chain import AdminError, DevChain, MiningMode, RewardSource
 from tests.devnet.chain.blockchain import CHAIN_ID, Blockchain
 from tests.devnet.chain.contracts import AGENT_REGISTRY, REWARD_POOL
 from tests.devnet.chain.native import selector
@@ -139,6 +139,34 @@ async def test_malformed_registrations_fail(chain: DevChain, alice: Wallet, data
 
 
 # Heartbeats
+
+
+async def test_whom_the_admin_registers_is_as_registered_as_by_a_transaction(chain: DevChain, alice: Wallet) -> None:
+    await chain.admin.register(alice.address.lower(), "node-e4855a4f")
+
+    agent = await chain.admin.agent(alice.address)
+    assert agent is not None
+    assert (agent.name, agent.block, agent.in_registry) == ("node-e4855a4f", 1, False)
+    assert await alice.web3.eth.get_balance(to_checksum_address(alice.address)) == ONE_PLM
+    assert (await rpc(alice, "agent_isAgentAccount", alice.address, "latest"))["result"] is True
+    assert (await alice.run(HEARTBEAT, b""))["status"] == 1
+    assert (await alice.run(REGISTER, registration()))["status"] == 0
+
+
+async def test_the_admin_leaves_a_registered_agent_as_it_is(chain: DevChain, alice: Wallet) -> None:
+    await alice.run(REGISTER, registration())
+    before = await chain.admin.agents()
+
+    await chain.admin.register(alice.address, "another-name")
+
+    assert await chain.admin.agents() == before
+
+
+@pytest.mark.parametrize("name", ["", "x" * 33, "a\0b"])
+async def test_the_admin_registers_nobody_under_an_impossible_name(chain: DevChain, alice: Wallet, name: str) -> None:
+    with pytest.raises((AdminError, ValueError), match=r"name|word"):
+        await chain.admin.register(alice.address, name)
+    assert await chain.admin.agents() == ()
 
 
 async def test_a_heartbeat_of_the_unregistered_fails(chain: DevChain, alice: Wallet) -> None:

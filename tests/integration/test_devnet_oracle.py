@@ -573,7 +573,6 @@ async def test_a_chain_that_is_down_looks_like_no_registration(unused_tcp_port: 
         assert (await desk.post(REGISTER, announcement())).status == 500
 
 
-@pytest.mark.xfail(reason="the devnet chain's admin port does not offer /devnet/register", strict=True)
 async def test_a_wallet_is_registered_on_the_chain_through_its_admin_port() -> None:
     async with DevChain() as chain:
         config = OracleConfig(rpc_url=chain.url, sponsor_url=chain.admin_url, clock=lambda: float(NOW))

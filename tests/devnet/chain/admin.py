@@ -76,7 +76,7 @@ class Admin:
         """Move the chain's clock and mine an empty block, so that the state shows it."""
         await self._post("clock", model.ClockStep(seconds=seconds))
 
-    # Fees, accounts, rewards: each of these mines an empty block that holds the change.
+    # Fees, accounts, rewards, agents: each of these mines an empty block that holds the change.
 
     async def set_fees(
         self, *, base_fee: int | None = None, min_tip: int | None = None, below_base_fee: BelowBaseFee | None = None
@@ -99,6 +99,10 @@ class Admin:
 
     async def set_contribution(self, agent: str, words: tuple[int, int, int, int, int, int]) -> None:
         await self._post("contribution", model.Contribution(agent=agent, words=words))
+
+    async def register(self, agent: str, name: str) -> None:
+        """Register an agent at 0x21 at nobody's cost, as if it had done so itself; one that is registered stays so."""
+        await self._post("register", model.Sponsorship(agent=agent, name=name))
 
     # The pool
 

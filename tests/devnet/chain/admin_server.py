@@ -16,7 +16,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from tests.devnet.chain import model, queries
 from tests.devnet.chain.contracts import REWARD_POOL, contribution_slots, reward_slots
 from tests.devnet.chain.native import Storage
-from tests.devnet.chain.precompiles import CLAIM_REWARD, due_slot
+from tests.devnet.chain.precompiles import CLAIM_REWARD, REGISTER_AGENT, due_slot, enrol
 
 if TYPE_CHECKING:
     from eth.abc import StateAPI
@@ -79,6 +79,7 @@ class AdminPort:
             "fund": _taking(model.Balance, self._fund),
             "reward": _taking(model.Reward, self._set_reward),
             "contribution": _taking(model.Contribution, self._set_contribution),
+            "register": _taking(model.Sponsorship, self._register),
             "reorganise": _taking(model.Reorganisation, self._reorganise),
             "drop": _taking(model.TransactionHash, self._drop),
         }
@@ -171,6 +172,11 @@ class AdminPort:
                 Storage(state, REWARD_POOL).write(slot, value)
 
         self._edit(edit)
+        return None
+
+    async def _register(self, wanted: model.Sponsorship) -> JsonValue:
+        agent, name = bytes.fromhex(wanted.agent[2:]), wanted.name.encode().ljust(32, b"\0")
+        self._edit(lambda state: enrol(Storage(state, REGISTER_AGENT), agent, name))
         return None
 
     async def _reorganise(self, wanted: model.Reorganisation) -> JsonValue:

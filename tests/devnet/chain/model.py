@@ -12,6 +12,7 @@ from eth_utils.address import is_address, to_checksum_address
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from tests.devnet.chain.mempool import BelowBaseFee  # noqa: TC001 - pydantic reads the annotation
+from tests.devnet.chain.words import WORD, MalformedWordError, as_name
 
 
 def _checksummed(text: str) -> str:
@@ -150,6 +151,24 @@ class Contribution(_Frozen):
 
     agent: Address
     words: tuple[Wei, Wei, Wei, Wei, Wei, Wei]
+
+
+def _one_word(name: str) -> str:
+    word = name.encode()
+    try:
+        as_name(word)
+    except MalformedWordError as error:
+        raise ValueError(str(error)) from error
+    if len(word) > WORD:
+        raise ValueError("longer than a word")
+    return name
+
+
+class Sponsorship(_Frozen):
+    """An agent to register at 0x21 at nobody's cost, under this name."""
+
+    agent: Address
+    name: Annotated[str, AfterValidator(_one_word)]
 
 
 class TransactionHash(_Frozen):

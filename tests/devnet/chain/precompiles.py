@@ -65,6 +65,16 @@ class Inference:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What registerAgent is told: whole words, but for the beneficiary, which is zero where there is none."""
+
+    name: bytes
+    model_hash: bytes
+    capabilities: tuple[bytes, ...]
+    beneficiary: bytes
+
+
 def parse_inference(calldata: bytes) -> Inference:
     """Read calldata of 0x20; raises MalformedWordError."""
     parts = words.split(calldata)
@@ -83,6 +93,18 @@ def parse_agent(calldata: bytes, caller: bytes) -> bytes:
     if len(parts) > 1:
         raise words.MalformedWordError(f"expected no or one word, got {len(parts)}")
     return words.as_address(parts[0]) if parts else caller
+
+
+def enrol(state: Storage, agent: bytes, name: bytes) -> None:
+    """Register `agent` without a transaction of its own, unless it is registered; `state` is 0x21's storage.
+
+    Args:
+        state: 0x21's storage in the block that is being made.
+        agent: address.
+        name: one word, as registerAgent takes it.
+    """
+    if not is_registered(state, agent):
+        _enter(state, agent, Entry(name, bytes(32), (), bytes(20)))
 
 
 def is_registered(state: Storage, agent: bytes) -> bool:
@@ -123,23 +145,26 @@ def _register_agent(frame: Frame) -> bytes:
     capabilities, rest = parts[3 : 3 + count], parts[3 + count :]
     beneficiary = words.as_address(rest[0]) if rest else bytes(20)
 
-    storage, agent = frame.storage, frame.caller
-    if is_registered(storage, agent):
+    if is_registered(frame.storage, frame.caller):
         raise RefusedError("agent already registered")
+    _enter(frame.storage, frame.caller, Entry(name, model, capabilities, beneficiary))
+    return _YES
+
+
+def _enter(storage: Storage, agent: bytes, entry: Entry) -> None:
     index = storage.read(_COUNT)
     storage.write(_COUNT, index + 1)
     storage.write(words.slot(words.number(index), _AGENTS), int.from_bytes(agent, "big"))
     record = {
-        _BLOCK: frame.block,
-        _TIME: frame.timestamp,
-        _NAME: int.from_bytes(name, "big"),
-        _MODEL: int.from_bytes(model, "big"),
-        _BENEFICIARY: int.from_bytes(beneficiary, "big"),
-        _CAPABILITIES: count,
-    } | {_CAPABILITIES + 1 + at: int.from_bytes(word, "big") for at, word in enumerate(capabilities)}
+        _BLOCK: int(storage.state.block_number),
+        _TIME: int(storage.state.timestamp),
+        _NAME: int.from_bytes(entry.name, "big"),
+        _MODEL: int.from_bytes(entry.model_hash, "big"),
+        _BENEFICIARY: int.from_bytes(entry.beneficiary, "big"),
+        _CAPABILITIES: len(entry.capabilities),
+    } | {_CAPABILITIES + 1 + at: int.from_bytes(word, "big") for at, word in enumerate(entry.capabilities)}
     for field, value in record.items():
         storage.write(words.slot(agent, _RECORDS, field), value)
-    return _YES
 
 
 def _heartbeat(frame: Frame) -> bytes:
