@@ -79,6 +79,8 @@ class EngineProcess:
         arguments: of the Python interpreter.
         python: the interpreter.
         refusal: what the recorder answers instead of a welcome.
+        directory: that of an engine that has ended, to go on from what it left; None for a new one.
+        settings: what it finds on its standard input instead of the job.
         changes: of the job.
     """
 
@@ -90,6 +92,7 @@ class EngineProcess:
         python: Path = ENGINE_PYTHON,
         refusal: Refused | None = None,
         directory: Path | None = None,
+        settings: str | None = None,
         **changes: Any,
     ) -> None:
         self._cleanup = ExitStack()
@@ -112,6 +115,7 @@ class EngineProcess:
             new_swarm="initial_peers" not in changes,
         )
         self.job = replace(job, **changes)
+        self._settings = self.job.to_json() if settings is None else settings
         self.recorder = Recorder(self.directory / "s", refusal=refusal)
         self._arguments = (str(python), *arguments)
         self.log_file = self.directory / "log"
@@ -121,7 +125,7 @@ class EngineProcess:
         with ExitStack() as stack:
             stack.push(self.__exit__)
             self._cleanup.enter_context(self.recorder)
-            self.start(self.job.to_json())
+            self._start()
             stack.pop_all()
         return self
 
@@ -134,8 +138,7 @@ class EngineProcess:
             eventually(lambda: not session(self.pid), "the engine's session has ended")
         self._cleanup.close()
 
-    def start(self, settings: str) -> None:
-        """Start it with these settings on its standard input."""
+    def _start(self) -> None:
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self._arguments,
@@ -148,7 +151,7 @@ class EngineProcess:
             )
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
-            self._process.stdin.write(settings.encode())
+            self._process.stdin.write(self._settings.encode())
         with suppress(BrokenPipeError):
             self._process.stdin.close()
 
