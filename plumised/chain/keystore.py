@@ -98,6 +98,15 @@ def read_keystore(path: Path) -> Keystore:
         raise WalletMissingError(
             f"There is no keystore at {path}", "Run plumised wallet create, or correct wallet.keystore."
         ) from None
+    return parse_keystore(path, content)
+
+
+def parse_keystore(path: Path, content: bytes) -> Keystore:
+    """Check the content of a keystore; `path` is where it stands.
+
+    Raises:
+        WalletDamagedError: it is no v3 keystore, or one that takes more than 1 GiB to open.
+    """
     try:
         document = _lower_case_keys(json.loads(content))
         checked = _Keystore.model_validate(document)

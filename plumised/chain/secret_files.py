@@ -1,4 +1,4 @@
-"""Files that hold secrets: created atomically and never overwritten, read only when nobody else can read them."""
+"""Files that hold secrets: created or replaced atomically, read only when nobody else can read them."""
 
 from __future__ import annotations
 
@@ -91,18 +91,10 @@ def create_secret_file(path: Path, content: bytes) -> None:
         SecretFileExistsError: the path is taken; what is there stays as it is.
         SecretFileError: the directory is missing, not writable, or the disk is full.
     """
-    unfinished = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         with ExitStack() as cleanup:
             ensure_private_directory(path.parent)
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            cleanup.callback(lambda: unfinished.unlink(missing_ok=True))
-            with os.fdopen(descriptor, "wb") as file:
-                give_to_owner(descriptor, path.parent)
-                file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-            os.link(unfinished, path)
+            os.link(_complete(path, content, cleanup), path)
         _sync_directory(path.parent)
     except FileExistsError:
         raise SecretFileExistsError(
@@ -111,6 +103,26 @@ def create_secret_file(path: Path, content: bytes) -> None:
     except OSError as error:
         raise SecretFileError(
             f"{path} cannot be created: {error.strerror}", f"Make {path.parent} a directory that this account can use."
+        ) from None
+
+
+def replace_secret_file(path: Path, content: bytes) -> None:
+    """Put a new content in the place of an existing file, with mode 0600 and its owner. The old one stays until then.
+
+    Raises:
+        SecretFileError: the directory is not writable, or the disk is full; the file is as before.
+    """
+    try:
+        with ExitStack() as cleanup:
+            owner = path.stat()
+            complete = _complete(path, content, cleanup)
+            if os.geteuid() == 0:
+                os.chown(complete, owner.st_uid, owner.st_gid)
+            complete.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise SecretFileError(
+            f"{path} cannot be replaced: {error.strerror}", f"Make {path.parent} a directory that this account can use."
         ) from None
 
 
@@ -128,6 +140,19 @@ def give_to_owner(descriptor: int, directory: Path) -> None:
     if os.geteuid() == 0:
         owner = directory.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _complete(path: Path, content: bytes, cleanup: ExitStack) -> Path:
+    """Write a file beside `path` with this content, on disk when this returns; `cleanup` removes it."""
+    unfinished = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    cleanup.callback(lambda: unfinished.unlink(missing_ok=True))
+    with os.fdopen(descriptor, "wb") as file:
+        give_to_owner(descriptor, path.parent)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    return unfinished
 
 
 def _check_private(path: Path, found: os.stat_result, forbidden: int) -> None:

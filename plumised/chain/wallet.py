@@ -1,7 +1,7 @@
 """The agent's key: kept in a web3 secret-storage v3 keystore, opened once, used only to sign.
 
 The key derivation takes about a second and, with geth's parameters, 256 MiB for that time: callers on an event loop run
-`open_wallet`, `create_keystore` and `import_key` in a thread.
+`open_wallet`, `create_keystore`, `import_key`, `change_password` and `export_key` in a thread.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from plumised.chain.fees import DynamicFee, Fee
-from plumised.chain.keystore import STANDARD_SCRYPT_N, damaged, encrypted, read_keystore
-from plumised.chain.secret_files import create_secret_file
+from plumised.chain.keystore import STANDARD_SCRYPT_N, Keystore, damaged, encrypted, parse_keystore, read_keystore
+from plumised.chain.secret_files import create_secret_file, replace_secret_file
 from plumised.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -160,14 +160,35 @@ def open_wallet(path: Path, password: Password) -> Wallet:
         WalletDamagedError: it is no v3 keystore, or its address is not that of its key.
         WrongPasswordError: the password does not open it.
     """
-    keystore = read_keystore(path)
-    key = keystore.decrypt(password)
-    if not _is_key(key):
-        raise damaged(path, "what it encrypts is not a secp256k1 private key")
-    wallet = Wallet(key)
-    if keystore.address not in {None, wallet.address}:
-        raise damaged(path, f"it says address {keystore.address}, but its key is that of {wallet.address}")
-    return wallet
+    return Wallet(_opened(read_keystore(path), password))
+
+
+def export_key(path: Path, password: Password) -> str:
+    """Return the private key of the keystore at `path`, 64 hexadecimal digits after 0x. Raises as `open_wallet`."""
+    return "0x" + _opened(read_keystore(path), password).hex()
+
+
+def change_password(path: Path, old: Password, new: Password, *, scrypt_n: int = STANDARD_SCRYPT_N) -> str:
+    """Encrypt the keystore at `path` with another password, and return its address.
+
+    The old file stays until a new one that opens with the new password is on disk. Nobody may use the wallet meanwhile:
+    the caller holds its lock.
+
+    Args:
+        path: the keystore.
+        old: opens it.
+        new: opens it afterwards.
+        scrypt_n: cost of the key derivation, a power of two.
+
+    Raises:
+        OperatorError: as `open_wallet`; or the file cannot be replaced. The keystore is as before.
+    """
+    key = _opened(read_keystore(path), old)
+    content = encrypted(key, new, scrypt_n)
+    if _opened(parse_keystore(path, content), new) != key:
+        raise damaged(path, "it was not encrypted as it should be, so it is left as it was")
+    replace_secret_file(path, content)
+    return Wallet(key).address
 
 
 def read_address(path: Path) -> str:
@@ -187,6 +208,17 @@ def read_address(path: Path) -> str:
 def _store(path: Path, key: bytes, password: Password, scrypt_n: int) -> str:
     create_secret_file(path, encrypted(key, password, scrypt_n))
     return Wallet(key).address
+
+
+def _opened(keystore: Keystore, password: Password) -> bytes:
+    """Return the key in a keystore, once it proved to be the one of its address."""
+    key = keystore.decrypt(password)
+    if not _is_key(key):
+        raise damaged(keystore.path, "what it encrypts is not a secp256k1 private key")
+    address = Wallet(key).address
+    if keystore.address not in {None, address}:
+        raise damaged(keystore.path, f"it says address {keystore.address}, but its key is that of {address}")
+    return key
 
 
 def _is_key(raw: bytes) -> bool:

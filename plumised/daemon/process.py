@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from plumised.chain.memory_guard import keep_memory_private
 from plumised.daemon.node import Node
 from plumised.observe.logs import configure, form_of
 from plumised.observe.notify import Notifier
@@ -37,6 +38,7 @@ def run(settings: Settings, *, config_file: Path, environ: Mapping[str, str]) ->
     form = form_of(settings.log.format, environ.get("JOURNAL_STREAM"), sys.stderr.fileno())
     configure(settings.log.level, form, sys.stderr, redactor)
     _log.info("node %s, configured by %s", settings.node.name, config_file)
+    keep_memory_private()
     notifier = Notifier(environ.get("NOTIFY_SOCKET"), environ.get("WATCHDOG_USEC"))
     credentials = environ.get("CREDENTIALS_DIRECTORY")
     node = Node(settings, redactor, notifier, Path(credentials) if credentials else None)

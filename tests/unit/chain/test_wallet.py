@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -13,12 +14,14 @@ from eth_account.messages import encode_defunct
 from plumised.chain.fees import DynamicFee, LegacyFee
 from plumised.chain.keystore import WalletDamagedError, WalletMissingError, WrongPasswordError
 from plumised.chain.password import Password
-from plumised.chain.secret_files import SecretFileExistsError, SecretFileExposedError
+from plumised.chain.secret_files import SecretFileError, SecretFileExistsError, SecretFileExposedError
 from plumised.chain.wallet import (
     KeyUnusableError,
     TransactionFields,
     Wallet,
+    change_password,
     create_keystore,
+    export_key,
     import_key,
     open_wallet,
     read_address,
@@ -237,3 +240,44 @@ def test_wallet_shows_nothing_but_its_address() -> None:
 def test_secrets_are_not_serialised(secret: object) -> None:
     with pytest.raises(TypeError, match="not serialised"):
         pickle.dumps(secret)
+
+
+def test_exported_key_is_the_one_that_was_imported(tmp_path: Path) -> None:
+    assert export_key(make_keystore(tmp_path), PASSWORD) == "0x" + KEY.hex()
+
+
+def test_changed_password_opens_the_same_wallet_and_the_old_one_does_not(tmp_path: Path) -> None:
+    path = make_keystore(tmp_path)
+
+    assert change_password(path, PASSWORD, Password("battery staple"), scrypt_n=CHEAP) == AGENT
+
+    assert open_wallet(path, Password("battery staple")).address == AGENT
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(WrongPasswordError):
+        open_wallet(path, PASSWORD)
+
+
+def test_wrong_password_changes_nothing(tmp_path: Path) -> None:
+    path = make_keystore(tmp_path)
+    before = path.read_bytes()
+
+    with pytest.raises(WrongPasswordError):
+        change_password(path, Password("wrong"), Password("battery staple"), scrypt_n=CHEAP)
+
+    assert path.read_bytes() == before
+
+
+def test_keystore_that_cannot_be_replaced_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_keystore(tmp_path)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("plumised.chain.secret_files.os.fsync", full)
+    with pytest.raises(SecretFileError, match="No space left"):
+        change_password(path, PASSWORD, Password("battery staple"), scrypt_n=CHEAP)
+
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

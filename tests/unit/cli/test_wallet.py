@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from plumised.chain.lock import WalletLock
 from plumised.chain.password import Password
-from plumised.chain.wallet import open_wallet
+from plumised.chain.wallet import import_key, open_wallet
 from plumised.cli import main
 
 ROOT = Path(__file__).parents[3]
@@ -142,6 +143,95 @@ def test_a_keystore_that_is_missing_is_one_line_and_78(keystore: Path, capsys: p
     err = capsys.readouterr().err
     assert err.startswith("plumised: There is no keystore at")
     assert len(err.splitlines()) == 1
+
+
+@pytest.fixture
+def made(keystore: Path) -> Path:
+    import_key(keystore, KEY, Password("correct horse"), scrypt_n=2)
+    return keystore
+
+
+def test_a_password_is_changed_at_a_terminal_and_not_shown(made: Path) -> None:
+    status, shown = at_a_terminal(
+        ["wallet", "change-password", "--keystore", str(made)], "correct horse", "battery staple", "battery staple"
+    )
+
+    assert status == 0
+    assert AGENT in shown
+    assert "horse" not in shown
+    assert "staple" not in shown
+    assert open_wallet(made, Password("battery staple")).address == AGENT
+
+
+def test_a_password_is_changed_from_files(tmp_path: Path, made: Path, password_file: Path) -> None:
+    fresh = secret(tmp_path / "new", "battery staple\n")
+
+    done = main(
+        [
+            *("wallet", "change-password", "--keystore", str(made)),
+            *("--password-file", str(password_file), "--new-password-file", str(fresh)),
+        ]
+    )
+
+    assert done == 0
+    assert open_wallet(made, Password("battery staple")).address == AGENT
+
+
+def test_a_wallet_in_use_keeps_its_password(
+    made: Path, password_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with WalletLock(made):
+        done = main(
+            [
+                *("wallet", "change-password", "--keystore", str(made)),
+                *("--password-file", str(password_file), "--new-password-file", str(password_file)),
+            ]
+        )
+
+    assert done == 78
+    assert f"is in use by process {os.getpid()}" in capsys.readouterr().err
+
+
+def test_the_key_is_shown_at_a_terminal_to_who_asks_for_it_twice(made: Path) -> None:
+    status, shown = at_a_terminal(["wallet", "export", "--keystore", str(made)], "correct horse", "yes")
+
+    assert status == 0
+    assert f"0x{KEY}" in shown
+    assert "horse" not in shown
+
+
+def test_the_key_is_not_shown_to_who_hesitates(made: Path) -> None:
+    status, shown = at_a_terminal(["wallet", "export", "--keystore", str(made)], "correct horse", "y")
+
+    assert status == 65
+    assert KEY not in shown
+
+
+def test_the_key_never_goes_into_a_pipe(made: Path, password_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = main(["wallet", "export", "--keystore", str(made), "--password-file", str(password_file)])
+
+    out = capsys.readouterr()
+    assert done == 65
+    assert KEY not in out.out + out.err
+    assert "--output" in out.err
+
+
+def test_the_key_is_written_into_a_private_file_that_did_not_exist(
+    tmp_path: Path, made: Path, password_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "key"
+    arguments = ["wallet", "export", "--keystore", str(made), "--password-file", str(password_file)]
+
+    assert main([*arguments, "--output", str(output)]) == 0
+    assert output.read_text(encoding="utf-8") == f"0x{KEY}\n"
+    assert output.stat().st_mode & 0o777 == 0o600
+    assert KEY not in capsys.readouterr().out
+    assert main([*arguments, "--output", str(output)]) == 78
+
+
+@pytest.mark.parametrize("action", ["change-password", "export"])
+def test_no_password_can_be_given_as_an_argument(action: str, made: Path) -> None:
+    assert main(["wallet", action, "--keystore", str(made), "--password", "x"]) == 64
 
 
 @pytest.mark.parametrize("option", ["--password", "--key", "--private-key"])
