@@ -99,6 +99,8 @@ def load(mode: str, directory: str, arguments: list[str]) -> Any:
         initial_peers=peers,
         dht_prefix=prefix,
         torch_dtype=torch.float32,
+        # One node may be all that serves a block here; a ban would only be waiting, and doubles with every fault.
+        ban_timeout=0.2,
         min_backoff=0.2,
         update_period=5,
         show_route=False,
