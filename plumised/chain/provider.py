@@ -9,6 +9,8 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 from web3.exceptions import BadResponseFormat
 from web3.providers.async_base import AsyncJSONBaseProvider
 
+from plumised.nesting import nested_too_deeply
+
 if TYPE_CHECKING:
     from web3.types import RPCEndpoint, RPCResponse
 
@@ -47,7 +49,7 @@ class BoundedHttpProvider(AsyncJSONBaseProvider):
         Raises:
             TimeoutError: no complete answer in time.
             ClientError: no connection, or a status without a JSON-RPC answer.
-            BadResponseFormat: the answer is too long or no JSON object.
+            BadResponseFormat: the answer is too long, nested too deeply, or no JSON object.
         """
         async with self._session.post(
             self._url,
@@ -57,10 +59,7 @@ class BoundedHttpProvider(AsyncJSONBaseProvider):
             allow_redirects=False,
         ) as response:
             content = await _bounded(response)
-        try:
-            answer = json.loads(content)
-        except (ValueError, RecursionError):
-            answer = None
+        answer = _parsed(content)
         if isinstance(answer, dict):
             return cast("RPCResponse", answer)
         if response.status != _OK:
@@ -79,3 +78,12 @@ async def _bounded(response: ClientResponse) -> bytes:
         if len(content) > _LARGEST_ANSWER:
             raise BadResponseFormat(f"the answer is longer than {_LARGEST_ANSWER} bytes")
     return bytes(content)
+
+
+def _parsed(content: bytes) -> object:
+    try:
+        text = content.decode()
+        answer: object = None if nested_too_deeply(text) else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return answer

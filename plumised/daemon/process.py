@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 
+RECURSION_LIMIT: Final = 1000
+"""Python's own. An Ethereum library raises it to 100000 when it is imported, for computations that nobody does here;
+a recursion that has no end would then overflow the stack and end the process, where it should be an exception."""
+
 
 def run(settings: Settings, *, config_file: Path, environ: Mapping[str, str]) -> int:
     """Run the daemon until it is told to stop; returns its exit status.
@@ -34,6 +38,7 @@ def run(settings: Settings, *, config_file: Path, environ: Mapping[str, str]) ->
     Raises:
         OperatorError: something that only the operator can change; nothing runs then.
     """
+    sys.setrecursionlimit(RECURSION_LIMIT)
     redactor = Redactor()
     form = form_of(settings.log.format, environ.get("JOURNAL_STREAM"), sys.stderr.fileno())
     configure(settings.log.level, form, sys.stderr, redactor)

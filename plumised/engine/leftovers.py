@@ -62,7 +62,7 @@ class EngineFile:
         try:
             members = json.loads(text)
             pid, start_time, incarnation = members["pid"], members["start_time"], members["incarnation"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
         if not (isinstance(pid, int) and isinstance(start_time, int) and isinstance(incarnation, str) and incarnation):
             return None

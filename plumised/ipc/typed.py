@@ -14,6 +14,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from plumised.nesting import nested_too_deeply
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,6 +38,8 @@ def parse_object(text: str) -> dict[str, object]:
         ShapeError: for anything else: broken JSON, another JSON value, a key that comes twice, NaN and infinities,
             numbers too long or objects too deep to parse.
     """
+    if nested_too_deeply(text):
+        raise ShapeError("nested too deeply")
     try:
         value: object = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except ShapeError:

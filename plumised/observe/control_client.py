@@ -158,7 +158,7 @@ def _refusal(status: int, body: str) -> PlumisedError:
     try:
         answer = json.loads(body)
         message, remedy = str(answer["message"]), str(answer["remedy"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return ControlError(
             f"The daemon answered {status} in a form that this program does not know",
             "Use the command line of the same version as the daemon.",

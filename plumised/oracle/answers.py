@@ -8,15 +8,12 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
 
+from plumised.nesting import nested_too_deeply
 from plumised.oracle.client import Answer, Reply, Silence
 from plumised.oracle.formats import Dialect
 
 _GREATEST_MESSAGE = 300
 """Characters of the Oracle's own words that go into a log line."""
-
-_GREATEST_NESTING = 500
-"""Brackets that an answer may open. The Ethereum libraries raise Python's recursion limit beyond what the stack holds,
-so that deeply nested JSON would end the process."""
 
 
 class Refusal(StrEnum):
@@ -209,10 +206,11 @@ def _kind(message: str) -> Refusal:
 
 
 def _json(body: bytes | None) -> object:
-    if body is None or body.count(b"[") + body.count(b"{") > _GREATEST_NESTING:
+    if body is None:
         return None
     try:
-        content: object = json.loads(body)
+        text = body.decode()
+        content: object = None if nested_too_deeply(text) else json.loads(text)
     except (ValueError, RecursionError):
         return None
     return content
