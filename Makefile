@@ -30,7 +30,8 @@ check: env ## style, types, import contracts
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
-	$(DEV)/bin/mypy -p plumised.petals --python-executable $(ENGINE)/bin/python --cache-dir .mypy_cache/engine
+	$(DEV)/bin/mypy --python-executable $(ENGINE_TEST)/bin/python --cache-dir .mypy_cache/engine \
+		plumised/petals/*.py tests/petals/*.py
 	$(DEV)/bin/lint-imports --no-cache
 
 .PHONY: test
