@@ -204,9 +204,10 @@ def _file_trouble(model: str, error: OSError) -> EngineError:
     if any(isinstance(link, OfflineModeIsEnabled | LocalEntryNotFoundError) for link in chain) and is_offline_mode():
         return model_not_found(model, "not in the cache, and [engine] offline forbids to fetch it")
     if any(isinstance(link, LocalEntryNotFoundError) for link in chain):
-        return _hub_unreachable(model, _one_line(_spoken(chain)))
-    if any(isinstance(link, EntryNotFoundError | RepositoryNotFoundError | RevisionNotFoundError) for link in chain):
-        return model_not_found(model, _one_line(error))
+        return _hub_unreachable(model, _unanswered(chain))
+    for link in chain:
+        if isinstance(link, EntryNotFoundError | RepositoryNotFoundError | RevisionNotFoundError):
+            return model_not_found(model, _one_line(link))
     if any(isinstance(link, ValueError) and not isinstance(link, RequestException) for link in chain):
         return model_damaged(model, _one_line(error))
     if any(link.errno == errno.ENOSPC for link in chain if isinstance(link, OSError)):
@@ -223,12 +224,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def _spoken(chain: list[BaseException]) -> BaseException:
-    """The link that names the host and what happened; the hub's client only says that there is no file."""
-    told = (
-        link for link in chain if isinstance(link, RequestException) and not isinstance(link, LocalEntryNotFoundError)
-    )
-    return next(told, chain[-1])
+def _unanswered(chain: list[BaseException]) -> str:
+    """What was asked for, and why there was no answer; the hub's client itself only says that there is no file."""
+    urls = [link.request.url for link in chain if isinstance(link, RequestException) and link.request is not None]
+    return ": ".join([*urls[:1], _one_line(chain[-1])])
 
 
 def _hub_unreachable(model: str, detail: str) -> EngineError:

@@ -63,11 +63,13 @@ class Case:
         code: of the failure.
         permanent: whether another start cannot help.
         job: makes what is different in the job; `model` is the model.
+        says: what else the message holds.
     """
 
     code: str
     permanent: bool
     job: Callable[[Ground], dict[str, Any]]
+    says: str = ""
 
 
 def incomplete(ground: Ground) -> dict[str, Any]:
@@ -131,14 +133,14 @@ CASES = {
     "wrong environment": Case("engine-environment", True, lambda _: {"python": ROOT / "build/env/dev/bin/python"}),
     "nothing understood": Case("engine-crashed", False, unforeseen),
     "hub unreachable": Case(
-        "hub-unreachable", False, lambda ground: on_hub(f"http://127.0.0.1:{ground.closed_port()}")
+        "hub-unreachable", False, lambda ground: on_hub(f"http://127.0.0.1:{ground.closed_port()}"), "/config.json: "
     ),
-    "hub broken": Case("hub-unreachable", False, lambda ground: on_hub(ground.hub(ground.bloom, broken=True))),
+    "hub broken": Case("hub-unreachable", False, lambda ground: on_hub(ground.hub(ground.bloom, broken=True)), "500"),
     "hub without the model": Case(
-        "model-not-found", True, lambda ground: on_hub(ground.hub(ground.bloom), model="tiny/other")
+        "model-not-found", True, lambda ground: on_hub(ground.hub(ground.bloom), model="tiny/other"), "/tiny/other/"
     ),
     "hub without the revision": Case(
-        "model-not-found", True, lambda ground: on_hub(ground.hub(ground.bloom), revision="v2")
+        "model-not-found", True, lambda ground: on_hub(ground.hub(ground.bloom), revision="v2"), "/v2/"
     ),
     "hub without weights": Case("model-not-found", True, without_weights),
     "offline without a cache": Case("model-not-found", True, lambda _: {"model": "tiny/bloom"}),
@@ -186,6 +188,7 @@ def test_a_start_that_fails_says_why(name: str, outcomes: dict[str, Future[Outco
     assert outcome.status == (78 if case.permanent else 70)
     assert outcome.last_phase is Phase.STOPPED
     assert failure.message
+    assert case.says in failure.message
     assert failure.remedy.endswith(".")
     assert f"{failure.message} ({failure.code}). {failure.remedy}" in outcome.log
     assert ("Traceback" in outcome.log) == (case.code == "engine-crashed"), outcome.log
