@@ -34,6 +34,21 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """A contract's event in a receipt.
+
+    Attributes:
+        address: of the contract, in lower case.
+        topics: words; the first one names the event.
+        data: the rest of it.
+    """
+
+    address: str
+    topics: tuple[bytes, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What became of a mined transaction.
 
@@ -43,6 +58,7 @@ class Receipt:
         succeeded: status 1.
         gas_used: of it alone.
         gas_price: wei per gas that was paid.
+        events: in their order.
     """
 
     hash: str
@@ -50,6 +66,7 @@ class Receipt:
     succeeded: bool
     gas_used: int
     gas_price: int
+    events: tuple[Event, ...] = ()
 
 
 def quantity(value: object, what: str) -> int:
@@ -105,6 +122,34 @@ def receipt(value: object) -> Receipt | None:
         succeeded=quantity(fields.get("status"), "the receipt's status") == 1,
         gas_used=quantity(fields.get("gasUsed"), "the receipt's gas"),
         gas_price=0 if price is None else quantity(price, "the receipt's gas price"),
+        events=_events(fields.get("logs")),
+    )
+
+
+def receipt_of(transaction: str, value: object) -> Receipt | None:
+    """Return the receipt of this transaction, None where there is none yet. MalformedAnswerError for another's."""
+    found = receipt(value)
+    if found is not None and found.hash != transaction:
+        raise _bad("the receipt", f"of {transaction}", found.hash)
+    return found
+
+
+def _events(value: object) -> tuple[Event, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _bad("the receipt's events", "a list", value)
+    return tuple(_event(_object(entry, "an event")) for entry in value)
+
+
+def _event(fields: Mapping[str, object]) -> Event:
+    topics, address = fields.get("topics"), data(fields.get("address"), "an event's contract")
+    if not isinstance(topics, list):
+        raise _bad("an event's topics", "a list", topics)
+    return Event(
+        address="0x" + address.hex(),
+        topics=tuple(data(topic, "an event's topic") for topic in topics),
+        data=data(fields.get("data"), "an event's data"),
     )
 
 

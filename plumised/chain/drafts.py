@@ -48,30 +48,36 @@ async def draft(order: Order, chain: ChainReader, agent: str, fee_cap: int) -> D
         order: what is wanted.
         chain: the endpoints.
         agent: the sender.
-        fee_cap: wei per gas that must not be exceeded.
+        fee_cap: wei per gas that must not be exceeded; the order's own cap binds, too.
 
     Raises:
         RpcError: the chain cannot be asked.
     """
+    await chain.make_sure()
     simulated = await chain.call(order.to, order.data, sender=agent, gas=order.gas)
     if isinstance(simulated, CallFailed):
         return would_fail(order.purpose, simulated.text)
     market = await chain.fee_market()
-    proposed = propose(market, fee_cap)
+    cap = lesser(fee_cap, order.fee_cap)
+    proposed = propose(market, cap)
     if proposed is None:
-        asked = market.gas_price if market.base_fee is None else market.base_fee + (market.tip or 0)
         return ChainProblem(
             "fees-above-cap",
-            f"The chain asks {asked} wei per gas to {order.purpose}; the cap is {fee_cap}",
+            f"The chain asks {market.asked} wei per gas to {order.purpose}; the cap is {cap}",
             "Wait, or raise chain.max_fee_gwei.",
         )
     balance = await chain.balance(agent)
     fee = affordable(proposed, market, order.gas, balance)
     if fee is None:
-        needed = order.gas * (proposed.highest if market.base_fee is None else market.base_fee + (market.tip or 0))
+        needed = order.gas * market.asked
         return insufficient(order.purpose, agent, f"it has {balance} wei and needs {needed}")
     nonce = max(await chain.mined_nonce(agent), await chain.pending_nonce(agent))
     return Draft(nonce, fee)
+
+
+def lesser(fee_cap: int, own: int | None) -> int:
+    """Return the cap that binds a transaction: the queue's, or its own where that is less."""
+    return fee_cap if own is None else min(fee_cap, own)
 
 
 def attempt_of(wallet: Wallet, fields: TransactionFields, now: float) -> SignedAttempt:
@@ -106,6 +112,7 @@ def stored_form(wallet: Wallet, chain_id: int, order: Order, drafted: Draft, now
         detail="",
         created_at=now,
         updated_at=now,
+        fee_cap=order.fee_cap,
     )
 
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _METHOD_MISSING = -32601
-_VERIFIED_FOR_S = 120.0
 _FIRST_REST_S = 1.0
 _LONGEST_REST_S = 60.0
 _OTHER_WORDS_FOR_MISSING = ("does not exist/is not available", "method not found", "method not supported")
@@ -67,6 +66,7 @@ class Endpoint:
         chain_id: that it must serve.
         timeout_s: for each call.
         behind_after_s: age of its latest block from which it counts as behind.
+        verified_for_s: how long it is believed to serve the chain that it served.
         timing: time and chance.
     """
 
@@ -78,6 +78,7 @@ class Endpoint:
         *,
         timeout_s: float,
         behind_after_s: float,
+        verified_for_s: float,
         timing: Timing,
     ) -> None:
         self.name = public_name(url)
@@ -88,8 +89,8 @@ class Endpoint:
         self._timing = timing
         self._web3 = AsyncWeb3(BoundedHttpProvider(url, session, timeout_s), middleware=[])
         self._verification = asyncio.Lock()
-        self._verified_until = 0.0
-        self._verified = False
+        self._verified_for_s = verified_for_s
+        self._verified_at: float | None = None
         self._failures = 0
         self._resting_until = 0.0
         self._problem: RpcError | None = None
@@ -114,7 +115,7 @@ class Endpoint:
         rest_s = self._timing.backoff_s(self._failures, _FIRST_REST_S, _LONGEST_REST_S)
         self._failures += 1
         self._resting_until = self._timing.monotonic() + rest_s
-        self._verified = False
+        self._verified_at = None
         self._problem = problem
 
     def answered(self) -> None:
@@ -132,20 +133,25 @@ class Endpoint:
         """
         return await self._call(method, params, read)
 
-    async def verify_when_due(self) -> None:
+    async def verify_when_due(self, *, fresh: bool = False) -> None:
         """Make sure that the endpoint serves the right chain, and learn whether it is behind.
+
+        Args:
+            fresh: ask even if it was asked a moment ago.
 
         Raises:
             WrongChainError: it serves another chain.
             RpcError: it cannot be asked.
         """
-        if not self._verified or self._timing.monotonic() >= self._verified_until:
-            async with self._verification:
-                if not self._verified or self._timing.monotonic() >= self._verified_until:
-                    await self._verify()
+        asked_at = self._timing.monotonic()
+        not_before = asked_at if fresh else asked_at - self._verified_for_s
+        async with self._verification:
+            if self._verified_at is None or self._verified_at < not_before:
+                await self._verify()
 
     async def _verify(self) -> None:
         """Ask for the chain and for the age of the latest block."""
+        asked_at = self._timing.monotonic()
         found = await self._call("eth_chainId", (), lambda value: answers.quantity(value, "the chain's id"))
         if found != self._chain_id:
             raise WrongChainError(
@@ -155,8 +161,7 @@ class Endpoint:
         latest = await self._call("eth_getBlockByNumber", ("latest", False), answers.block)
         age_s = int(self._timing.clock() - latest.timestamp)
         self.behind_s = age_s if age_s > self._behind_after_s else None
-        self._verified = True
-        self._verified_until = self._timing.monotonic() + _VERIFIED_FOR_S
+        self._verified_at = asked_at
 
     async def _call(self, method: str, params: tuple[object, ...], read: Callable[[object], T]) -> T:
         try:

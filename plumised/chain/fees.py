@@ -60,6 +60,16 @@ class FeeMarket:
     gas_price: int
     tip: int | None
 
+    @property
+    def wanted_tip(self) -> int:
+        """What the block's producer wants of it."""
+        return self.tip if self.tip is not None else max(self.gas_price - (self.base_fee or 0), 0)
+
+    @property
+    def asked(self) -> int:
+        """What one gas costs in the next block, in wei."""
+        return self.gas_price if self.base_fee is None else self.base_fee + self.wanted_tip
+
 
 def propose(market: FeeMarket, cap: int) -> Fee | None:
     """Return the fee for a transaction that is to be mined soon.
@@ -75,10 +85,9 @@ def propose(market: FeeMarket, cap: int) -> Fee | None:
     """
     if market.base_fee is None:
         return LegacyFee(market.gas_price) if market.gas_price <= cap else None
-    wanted_tip = market.tip if market.tip is not None else max(market.gas_price - market.base_fee, 0)
-    if market.base_fee + wanted_tip > cap:
+    if market.asked > cap:
         return None
-    return DynamicFee(max_fee=min(2 * market.base_fee + wanted_tip, cap), tip=wanted_tip)
+    return DynamicFee(max_fee=min(2 * market.base_fee + market.wanted_tip, cap), tip=market.wanted_tip)
 
 
 def affordable(fee: Fee, market: FeeMarket, gas: int, balance: int) -> Fee | None:
@@ -110,15 +119,16 @@ def raised(previous: Fee, market: FeeMarket, cap: int) -> Fee | None:
         cap: wei per gas that must never be exceeded.
 
     Returns:
-        The fee, or None where the cap leaves no room for a replacement that nodes would take.
+        The fee, or None where the cap leaves no room for a replacement that nodes would take and the next block, too.
     """
     asked = propose(market, cap)
+    if asked is None:
+        return None
     if isinstance(previous, LegacyFee):
-        price = max(_bumped(previous.gas_price), asked.highest if asked is not None else 0)
+        price = max(_bumped(previous.gas_price), asked.highest)
         return LegacyFee(price) if price <= cap else None
-    asked_tip = asked.tip if isinstance(asked, DynamicFee) else 0
-    tip = max(_bumped(previous.tip), asked_tip)
-    max_fee = max(_bumped(previous.max_fee), asked.highest if asked is not None else 0, tip)
+    tip = max(_bumped(previous.tip), asked.tip if isinstance(asked, DynamicFee) else 0)
+    max_fee = max(_bumped(previous.max_fee), asked.highest, tip)
     return DynamicFee(max_fee=max_fee, tip=tip) if max_fee <= cap else None
 
 

@@ -44,7 +44,7 @@ class Flight:
         sent_at: when bytes were last handed over.
         seen_at: when a receipt was first seen, or None.
         doubt_since: since when the chain's answers speak against it, or None.
-        exhausted: whether no dearer form is possible: the cap, the balance or the bound is reached.
+        exhausted: whether no dearer form was possible when one was due: the cap or the balance was reached.
         given_up: whether it was reported as given up; it is still watched, for its nonce stands in the way.
     """
 
@@ -142,17 +142,31 @@ def _unmined(flight: Flight, view: View, policy: FlightPolicy) -> tuple[Flight, 
     """Its nonce is free: hand it over again, pay more, wait, or give it up."""
     foreign = not view.known and view.pending_nonce > flight.nonce
     overdue = view.now - flight.attempted_at >= policy.replace_after_s
+    spent = foreign or flight.attempts >= policy.most_attempts
     if flight.given_up:
-        return flight, Wait() if view.known else Abandon()
+        return _given_up(flight, view, overdue=overdue, spent=spent)
     if overdue:
-        if flight.exhausted or foreign or flight.attempts >= policy.most_attempts:
-            return replace(flight, given_up=True), GiveUp()
+        if flight.exhausted or spent:
+            # Fees may fall below the cap again, and then a dearer form frees the nonce.
+            return replace(flight, given_up=True, exhausted=False, attempted_at=view.now), GiveUp()
         return flight, Replace()
     # Bytes that no node has can only be handed over again; a dearer form replaces them when they are overdue.
     absent = not view.known and not foreign and not flight.exhausted
     if absent and view.now - flight.sent_at >= policy.resend_after_s:
         return flight, Resend()
     return flight, Wait()
+
+
+def _given_up(flight: Flight, view: View, *, overdue: bool, spent: bool) -> tuple[Flight, Decision]:
+    """It was reported: forget it where it cannot be mined any more, and raise it when that has become possible."""
+    if not view.known or view.pending_nonce < flight.nonce:
+        # Behind a gap it waits for a transaction that this node will never send: its nonce was a lie.
+        return flight, Abandon()
+    if not overdue or spent:
+        return flight, Wait()
+    if flight.exhausted:
+        return replace(flight, exhausted=False, attempted_at=view.now), Wait()
+    return flight, Replace()
 
 
 def _mined(flight: Flight, view: View, receipt: Receipt, policy: FlightPolicy) -> tuple[Flight, Decision]:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from plumised.errors import PlumisedError
 
 if TYPE_CHECKING:
+    from plumised.chain.answers import Event
     from plumised.chain.problems import ChainProblem
+
+
+SETTLED_DEPTH = 2
+"""Blocks on top of a transaction's own before it is believed, where a reorganisation would matter."""
 
 
 class Purpose(StrEnum):
@@ -20,6 +25,11 @@ class Purpose(StrEnum):
     CLAIM = "claim"
     VERIFY = "verify"
     REGISTRY = "registry"
+
+    @property
+    def depth(self) -> int:
+        """Blocks on top of its own that make a transaction of this kind settled."""
+        return SETTLED_DEPTH if self in {Purpose.REGISTER, Purpose.REGISTRY, Purpose.CLAIM} else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,7 @@ class Order:
         data: calldata.
         gas: limit.
         depth: blocks on top of its own that make it settled; 0 where its first receipt will do.
+        fee_cap: wei per gas that it may cost at most, where that is less than the queue's cap; also binds replacements.
     """
 
     purpose: Purpose
@@ -39,6 +50,7 @@ class Order:
     data: bytes
     gas: int
     depth: int = 0
+    fee_cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +61,13 @@ class Confirmed:
         hash: of the attempt that was mined.
         block_number: where.
         cost_wei: what it cost.
+        events: of the contracts that it called.
     """
 
     hash: str
     block_number: int
     cost_wei: int
+    events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

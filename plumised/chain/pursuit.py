@@ -6,7 +6,8 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from plumised.chain.drafts import Draft, attempt_of, draft, fee_of, stored_form, why_not_taken
+from plumised.chain.drafts import Draft, attempt_of, draft, fee_of, lesser, stored_form, why_not_taken
+from plumised.chain.events import what_it_did
 from plumised.chain.fees import raised
 from plumised.chain.flight import (
     Abandon,
@@ -21,7 +22,7 @@ from plumised.chain.flight import (
     View,
     decide,
 )
-from plumised.chain.orders import Confirmed, Failed, Order, Outcome, Reverted
+from plumised.chain.orders import Confirmed, Failed, Order, Outcome, Purpose, Reverted
 from plumised.chain.problems import ChainProblem
 from plumised.chain.reader import CallFailed, NotTaken, Taken
 from plumised.chain.rpc_errors import RpcError
@@ -101,7 +102,9 @@ class Pursuit:
     async def take_up(self, left: StoredTransaction, on_given_up: Callable[[Failed], None]) -> Outcome:
         """Follow a transaction that an earlier process signed."""
         now = self._timing.monotonic()
-        self.flight = Flight(left.nonce, 0, len(left.attempts), attempted_at=now, sent_at=float("-inf"))
+        self.flight = Flight(
+            left.nonce, _depth_of(left.purpose), len(left.attempts), attempted_at=now, sent_at=float("-inf")
+        )
         return await self._follow(left, on_given_up)
 
     async def _sign(self, order: Order) -> StoredTransaction | Failed:
@@ -171,9 +174,12 @@ class Pursuit:
                 gas_used=receipt.gas_used,
                 effective_gas_price=receipt.gas_price,
             )
-            await self._note(mined, TransactionState.MINED if receipt.succeeded else TransactionState.REVERTED)
-            form = Confirmed if receipt.succeeded else Reverted
-            return form(receipt.hash, receipt.block_number, receipt.gas_used * receipt.gas_price)
+            cost_wei = receipt.gas_used * receipt.gas_price
+            if not receipt.succeeded:
+                await self._note(mined, TransactionState.REVERTED)
+                return Reverted(receipt.hash, receipt.block_number, cost_wei)
+            await self._note(mined, TransactionState.MINED, what_it_did(stored, receipt.events))
+            return Confirmed(receipt.hash, receipt.block_number, cost_wei, receipt.events)
         if isinstance(decision, Supersede):
             await self._note(stored, TransactionState.REPLACED, "another transaction used the nonce")
             return Failed(
@@ -217,9 +223,10 @@ class Pursuit:
             return stored
         market = await self._chain.fee_market()
         balance = await self._chain.balance(stored.sender)
-        fee = raised(fee_of(stored.attempts[-1]), market, self._fee_cap)
+        cap = lesser(self._fee_cap, stored.fee_cap)
+        fee = raised(fee_of(stored.attempts[-1]), market, cap)
         if fee is None or stored.gas * fee.highest > balance:
-            limit = f"the cap is {self._fee_cap} wei per gas" if fee is None else f"the balance is {balance} wei"
+            limit = f"the cap is {cap} wei per gas" if fee is None else f"the balance is {balance} wei"
             _log.warning("the transaction to %s (nonce %d) cannot pay more: %s", stored.purpose, stored.nonce, limit)
             self.flight = replace(self.flight, exhausted=True)
             return stored
@@ -280,6 +287,10 @@ class Pursuit:
         pause_s = self._timing.backoff_s(failures, 2 * self._policy.poll_s, _LONGEST_PAUSE_S)
         self.problem = ChainProblem.of(error, self._timing.clock() + pause_s)
         await self._timing.sleep(pause_s)
+
+
+def _depth_of(purpose: str) -> int:
+    return Purpose(purpose).depth if purpose in set(Purpose) else 0
 
 
 def _stuck(stored: StoredTransaction) -> ChainProblem:

@@ -58,6 +58,10 @@ class ChainReader:
         """Of the chain that every answer is from."""
         return self._rpc.chain_id
 
+    async def make_sure(self) -> None:
+        """Ask for the chain itself, so that what is read next decides about the right one."""
+        await self._rpc.request("eth_chainId", (), lambda value: answers.quantity(value, "the chain's id"), fresh=True)
+
     async def latest_block(self) -> answers.Block:
         """Return the head of the latest block."""
         return await self._rpc.request("eth_getBlockByNumber", ("latest", False), answers.block)
@@ -117,6 +121,7 @@ class ChainReader:
                 "eth_sendRawTransaction",
                 ("0x" + raw.hex(),),
                 lambda value: answers.transaction_hash(value, "the transaction's hash"),
+                fresh=True,
             )
         except RpcMethodMissingError:
             raise
@@ -127,7 +132,9 @@ class ChainReader:
 
     async def receipt(self, transaction_hash: str) -> answers.Receipt | None:
         """Return the receipt of a mined transaction, or None."""
-        return await self._rpc.request("eth_getTransactionReceipt", (transaction_hash,), answers.receipt)
+        return await self._rpc.request(
+            "eth_getTransactionReceipt", (transaction_hash,), lambda value: answers.receipt_of(transaction_hash, value)
+        )
 
     async def knows(self, transaction_hash: str) -> bool:
         """Return whether the endpoint has the transaction, in its pool or in a block."""

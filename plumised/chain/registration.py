@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from plumised.chain.transactions import TransactionQueue
     from plumised.ledger.records import JsonValue
 
-SETTLED_DEPTH = 2
-"""Blocks on top of a registration's own before it is believed."""
-
 
 class Source(StrEnum):
     """Who said whether the agent is registered."""
@@ -138,7 +135,9 @@ class Registrar:
         Raises:
             PlumisedError: the ledger cannot remember it, or the queue takes nothing.
         """
-        order = Order(Purpose.REGISTER, REGISTER_AGENT, self._calldata, REGISTER_AGENT_GAS, depth=SETTLED_DEPTH)
+        order = Order(
+            Purpose.REGISTER, REGISTER_AGENT, self._calldata, REGISTER_AGENT_GAS, depth=Purpose.REGISTER.depth
+        )
         try:
             outcome = await self._queue.submit(order)
         except AlreadyPendingError as error:

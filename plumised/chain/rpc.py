@@ -54,13 +54,15 @@ class Rpc:
 
     A call goes to the endpoints in the configured order, passing over those that rest after a failure and putting
     those last whose latest block is old, until one answers. `eth_chainId` is checked on each before it is used, and
-    again every two minutes and after each failure.
+    again every `verified_for_s` of use, after each failure, and where a call asks for it.
 
     Args:
         urls: http or https; at least one.
         chain_id: that they must serve.
         timeout_s: for a call to one endpoint.
         behind_after_s: age of the latest block from which an endpoint counts as behind.
+        verified_for_s: how long an endpoint is believed to serve the right chain. Shorter than the time for which a
+            contradiction must last before the transaction queue believes it (`FlightPolicy.doubt_s`).
         timing: time and chance.
     """
 
@@ -71,6 +73,7 @@ class Rpc:
         *,
         timeout_s: float = 10.0,
         behind_after_s: float = 120.0,
+        verified_for_s: float = 10.0,
         timing: Timing | None = None,
     ) -> None:
         if not urls:
@@ -79,6 +82,7 @@ class Rpc:
         self._urls = tuple(urls)
         self._timeout_s = timeout_s
         self._behind_after_s = behind_after_s
+        self._verified_for_s = verified_for_s
         self._timing = timing or Timing()
         self._slots = asyncio.Semaphore(_MOST_CALLS)
         self._session: ClientSession | None = None
@@ -94,6 +98,7 @@ class Rpc:
                 self.chain_id,
                 timeout_s=self._timeout_s,
                 behind_after_s=self._behind_after_s,
+                verified_for_s=self._verified_for_s,
                 timing=self._timing,
             )
             for url in self._urls
@@ -110,13 +115,16 @@ class Rpc:
         """Return what is known of the endpoints, without asking them."""
         return RpcStatus(self._in_use, tuple(endpoint.status() for endpoint in self._endpoints))
 
-    async def request(self, method: str, params: tuple[object, ...], read: Callable[[object], T]) -> T:
+    async def request(
+        self, method: str, params: tuple[object, ...], read: Callable[[object], T], *, fresh: bool = False
+    ) -> T:
         """Return the result of a call, from the first endpoint that gives one which `read` understands.
 
         Args:
             method: of JSON-RPC.
             params: its parameters.
             read: turns the result into a value; MalformedAnswerError where it cannot be one.
+            fresh: whether the endpoint is asked for its chain first, even if it was a moment ago.
 
         Raises:
             RpcRefusedError: an endpoint refused the call itself; another would too.
@@ -128,7 +136,7 @@ class Rpc:
             tried: set[Endpoint] = set()
             for last_resort in (False, True):
                 for endpoint in self._endpoints:
-                    if endpoint in tried or endpoint.resting or not await _verified(endpoint):
+                    if endpoint in tried or endpoint.resting or not await _verified(endpoint, fresh=fresh):
                         continue
                     if endpoint.behind_s is not None and not last_resort:
                         continue
@@ -165,9 +173,9 @@ class Rpc:
         )
 
 
-async def _verified(endpoint: Endpoint) -> bool:
+async def _verified(endpoint: Endpoint, *, fresh: bool) -> bool:
     try:
-        await endpoint.verify_when_due()
+        await endpoint.verify_when_due(fresh=fresh)
     except RpcError as error:
         endpoint.failed(error)
         return False

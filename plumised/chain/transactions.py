@@ -19,6 +19,8 @@ from plumised.chain.timing import Timing
 from plumised.errors import PlumisedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from plumised.chain.reader import ChainReader
     from plumised.chain.wallet import Wallet
     from plumised.ledger.records import StoredTransaction
@@ -75,6 +77,7 @@ class TransactionQueue:
         fee_cap: wei per gas that no transaction ever exceeds, replacements included.
         policy: times and bounds.
         timing: time and chance.
+        on_taken_up: told what became of each transaction that an earlier process signed.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class TransactionQueue:
         fee_cap: int,
         policy: FlightPolicy | None = None,
         timing: Timing | None = None,
+        on_taken_up: Callable[[StoredTransaction, Outcome], None] | None = None,
     ) -> None:
         self._wallet = wallet
         self._chain = chain
@@ -95,6 +99,8 @@ class TransactionQueue:
         self._timing = timing or Timing()
         self._orders: asyncio.Queue[tuple[Order, asyncio.Future[Outcome]]] = asyncio.Queue(_MOST_ORDERS)
         self._busy: set[str] = set()
+        self._on_taken_up = on_taken_up
+        self._left_known = asyncio.Event()
         self._pursuit: Pursuit | None = None
         self._problem: ChainProblem | None = None
 
@@ -118,12 +124,14 @@ class TransactionQueue:
     async def submit(self, order: Order) -> Outcome:
         """Have a transaction sent, and return when its fate is known or it is given up. `run` must be running.
 
-        A cancelled caller does not stop the transaction.
+        A cancelled caller does not stop the transaction. Nothing is taken before the ledger has told what an earlier
+        process left behind.
 
         Raises:
             AlreadyPendingError: one of the same purpose waits or is in flight, given-up ones included.
             QueueFullError: too many orders wait.
         """
+        await self._left_known.wait()
         if order.purpose in self._busy:
             raise AlreadyPendingError(
                 f"A transaction to {order.purpose} is not settled yet", "Nothing to do: it is watched."
@@ -144,24 +152,34 @@ class TransactionQueue:
 
         May be called again once it ended; orders that wait are carried out then.
         """
-        for left in await self._left_behind():
+        try:
+            await self._take_up(await self._left_behind())
+            while True:
+                order, future = await self._orders.get()
+                try:
+                    _answer(future, await self._carry_out(order, future))
+                finally:
+                    self._pursuit = None
+                    self._busy.discard(order.purpose)
+                    future.cancel()
+        finally:
+            self._left_known.clear()
+
+    async def _take_up(self, left_behind: Sequence[StoredTransaction]) -> None:
+        """Follow each to its end, lowest nonce first. All of their purposes are busy from the beginning."""
+        self._busy |= {left.purpose for left in left_behind}
+        self._left_known.set()
+        for left in left_behind:
             _log.info("taking up the transaction to %s (nonce %d)", left.purpose, left.nonce)
-            self._busy.add(left.purpose)
             try:
                 self._pursuit = self._new_pursuit()
                 outcome = await self._pursuit.take_up(left, lambda _: None)
-                _log.info("the transaction to %s (nonce %d) ended: %s", left.purpose, left.nonce, outcome)
             finally:
                 self._pursuit = None
                 self._busy.discard(left.purpose)
-        while True:
-            order, future = await self._orders.get()
-            try:
-                _answer(future, await self._carry_out(order, future))
-            finally:
-                self._pursuit = None
-                self._busy.discard(order.purpose)
-                future.cancel()
+            _log.info("the transaction to %s (nonce %d) ended: %s", left.purpose, left.nonce, outcome)
+            if self._on_taken_up is not None:
+                self._on_taken_up(left, outcome)
 
     async def _carry_out(self, order: Order, future: asyncio.Future[Outcome]) -> Outcome:
         """Follow an order; when another program's transaction took its nonce, ask again whether it is still needed."""

@@ -233,6 +233,7 @@ class StoredTransaction:
         detail: for people: the node's last words on it.
         created_at: wall clock, seconds since the epoch.
         updated_at: wall clock, seconds since the epoch.
+        fee_cap: wei per gas that none of its attempts may exceed, where that is less than the sender's own cap.
     """
 
     chain_id: int
@@ -252,6 +253,7 @@ class StoredTransaction:
     detail: str
     created_at: float
     updated_at: float
+    fee_cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

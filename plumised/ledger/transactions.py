@@ -102,6 +102,7 @@ def _encoded(transaction: StoredTransaction) -> str:
             "effective_gas_price": transaction.effective_gas_price,
             "detail": transaction.detail,
             "created_at": transaction.created_at,
+            "fee_cap": transaction.fee_cap,
         },
     )
 
@@ -130,6 +131,8 @@ def _decoded(row: Row) -> StoredTransaction:
             detail=record["detail"],
             created_at=record["created_at"],
             updated_at=row.real(4),
+            # Records of earlier versions have none.
+            fee_cap=record.get("fee_cap"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise LedgerDamagedError(

@@ -342,7 +342,7 @@ async def test_pending_transaction_is_taken_up_after_a_crash(tmp_path: Path) -> 
             await eventually(node.queue.status, lambda status: status.in_flight is not None)
             with pytest.raises(AlreadyPendingError):
                 await node.queue.submit(REGISTER)
-            await chain.admin.mine()
+            await chain.admin.mine(3)
             await eventually(node.queue.status, lambda status: status.in_flight is None)
 
             (mined,) = await chain.admin.transactions(AGENT)

@@ -82,8 +82,28 @@ def test_exhausted_transaction_is_given_up_instead_of_replaced() -> None:
     assert decide(replace(FLIGHT, exhausted=True), replace(PENDING, now=145.0), POLICY)[1] == GiveUp()
 
 
-def test_given_up_transaction_is_only_watched() -> None:
-    assert decide(replace(FLIGHT, given_up=True), replace(PENDING, now=9999.0), POLICY)[1] == Wait()
+def test_given_up_transaction_is_raised_when_that_is_due_and_possible() -> None:
+    given_up = replace(FLIGHT, given_up=True)
+    assert decide(given_up, replace(PENDING, now=144.9), POLICY)[1] == Wait()
+    assert decide(given_up, replace(PENDING, now=145.0), POLICY)[1] == Replace()
+
+
+def test_given_up_transaction_that_could_not_be_raised_is_tried_again_later() -> None:
+    given_up = replace(FLIGHT, given_up=True, exhausted=True)
+    resting, decision = decide(given_up, replace(PENDING, now=145.0), POLICY)
+    assert decision == Wait()
+    assert decide(resting, replace(PENDING, now=189.9), POLICY)[1] == Wait()
+    assert decide(resting, replace(PENDING, now=190.0), POLICY)[1] == Replace()
+
+
+def test_given_up_transaction_without_attempts_left_is_only_watched() -> None:
+    assert decide(replace(FLIGHT, given_up=True, attempts=3), replace(PENDING, now=9999.0), POLICY)[1] == Wait()
+
+
+def test_given_up_transaction_behind_a_gap_is_forgotten() -> None:
+    gap = replace(PENDING, mined_nonce=5, pending_nonce=5)
+    assert decide(FLIGHT, replace(gap, now=101.0), POLICY)[1] == Wait()
+    assert decide(replace(FLIGHT, given_up=True), gap, POLICY)[1] == Abandon()
 
 
 def test_given_up_transaction_that_no_node_has_is_forgotten() -> None:
@@ -157,14 +177,14 @@ def test_nothing_is_sent_once_the_nonce_is_used(flight: Flight, view: View) -> N
 @given(flights, views)
 def test_nothing_is_signed_beyond_the_bounds(flight: Flight, view: View) -> None:
     _, decision = decide(flight, view, POLICY)
-    if flight.exhausted or flight.given_up or flight.attempts >= POLICY.most_attempts:
+    if flight.exhausted or flight.attempts >= POLICY.most_attempts:
         assert not isinstance(decision, Replace)
 
 
 @given(flights, views)
 def test_nothing_is_forgotten_while_a_node_has_it_and_its_nonce_is_free(flight: Flight, view: View) -> None:
     _, decision = decide(flight, view, POLICY)
-    if view.known and view.mined_nonce <= flight.nonce:
+    if view.known and view.mined_nonce <= flight.nonce <= view.pending_nonce:
         assert not isinstance(decision, Abandon | Supersede)
 
 

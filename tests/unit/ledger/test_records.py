@@ -33,6 +33,7 @@ transactions = st.builds(
     detail=st.text(max_size=50),
     created_at=times,
     updated_at=times,
+    fee_cap=st.none() | words,
 )
 example = StoredTransaction(
     chain_id=41956,
