@@ -226,7 +226,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _unanswered(chain: list[BaseException]) -> str:
     """What was asked for, and why there was no answer; the hub's client itself only says that there is no file."""
-    urls = [link.request.url for link in chain if isinstance(link, RequestException) and link.request is not None]
+    urls = [str(link.request.url) for link in chain if isinstance(link, RequestException) and link.request is not None]
     return ": ".join([*urls[:1], _one_line(chain[-1])])
 
 
