@@ -139,7 +139,8 @@ class Life:
         interrupted = False
         while self._kill_at is not None and not exited.is_set():
             grace = self._kill_at - self._clock()
-            if grace <= 0:
+            # Before its first word it has begun nothing that it could end in order, nor prepared for the signal.
+            if grace <= 0 or not self.pulse.greeted:
                 return
             if not interrupted:
                 self._process.interrupt()

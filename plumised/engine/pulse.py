@@ -68,6 +68,7 @@ class Pulse:
         main: pid of its main process.
         handlers: how many handlers it ought to have.
         policy: what counts as working.
+        greeted: whether its main process has ever been connected.
     """
 
     started_at: float
@@ -75,6 +76,7 @@ class Pulse:
     handlers: int
     policy: EnginePolicy
     state: State | None = None
+    greeted: bool = False
     _beat: Beat = field(default_factory=Beat)
     _main: _Mark = field(init=False)
     _reports: Attention = field(init=False)
@@ -100,6 +102,7 @@ class Pulse:
     def connected(self, now: float, sender: Hello) -> None:
         """A process opened its connection."""
         if sender.role is Role.MAIN:
+            self.greeted = True
             self._main.advanced_at = now
             return
         known = self._handlers.get(sender.index)

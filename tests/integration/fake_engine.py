@@ -12,6 +12,7 @@ runtime directory let a test direct it:
     sleepy       stops itself while loading
     deaf         does not end for SIGINT, and its children not for SIGTERM
     careless     ends for SIGINT but leaves its children, which ignore SIGTERM
+    mute         never says hello; leaves the file `mute`, and `interrupted` if it is
     flood        throws garbage at the socket before and while it serves
     future       speaks another protocol
 """
@@ -124,6 +125,13 @@ def ignore_interrupts() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def be_mute(directory: Path) -> NoReturn:
+    signal.signal(signal.SIGINT, lambda _number, _frame: (directory / "interrupted").touch())
+    (directory / "mute").touch()
+    while True:
+        signal.pause()
+
+
 class Main:
     def __init__(self, job: EngineJob) -> None:
         self.job = job
@@ -221,4 +229,6 @@ class Main:
 
 if __name__ == "__main__":
     given = EngineJob.from_json(sys.stdin.read())
+    if given.model == "mute":
+        be_mute(Path(given.runtime_dir))
     sys.exit(Main(given).run())

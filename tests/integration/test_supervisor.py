@@ -179,6 +179,17 @@ async def test_an_engine_that_does_not_clean_up_leaves_nothing_either(
     assert bench.nothing_left()
 
 
+async def test_an_engine_that_has_not_said_hello_is_not_interrupted_but_ended(
+    bench: Bench, ledger: LedgerThread
+) -> None:
+    # Python answers a SIGINT that comes before anything is prepared for it with a traceback in the log.
+    engine = bench.engine(ledger, "mute")
+    async with running(engine):
+        await eventually((bench.directory / "mute").exists)
+    assert not (bench.directory / "interrupted").exists()
+    assert bench.nothing_left()
+
+
 async def test_garbage_on_the_socket_harms_nobody_else(bench: Bench, ledger: LedgerThread) -> None:
     engine = bench.engine(ledger, "flood")
     async with running(engine):
