@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from plumised.config import Settings
     from plumised.daemon.directories import Places
     from plumised.ipc.messages import Usage
+    from plumised.ledger import LedgerDamagedError
     from plumised.observe.notify import Notifier
     from plumised.observe.redaction import Redactor
 
@@ -70,6 +71,7 @@ class Node:
         self._credentials = credentials
         self._started_at = time.time()
         self._stop_wanted = asyncio.Event()
+        self._damage: LedgerDamagedError | None = None
         self._totals = Totals()
         self._ledger: LedgerThread
         self._engine: Engine
@@ -122,6 +124,8 @@ class Node:
 
         Raises:
             OperatorError: something that only the operator can change.
+            LedgerDamagedError: the ledger's file is damaged. The node has stopped in order; the next one sets the file
+                aside and takes what the engine served last from its tallies.
         """
         settings = self._settings
         async with contextlib.AsyncExitStack() as stack:
@@ -136,6 +140,8 @@ class Node:
                 listen = settings.metrics.listen
                 await stack.enter_async_context(MetricsServer(listen.host, listen.port, self.status))
             await self._work()
+        if self._damage is not None:
+            raise self._damage
 
     async def _open_wallet(self, stack: contextlib.AsyncExitStack) -> None:
         wallet = self._settings.wallet
@@ -226,6 +232,7 @@ class Node:
             if self._chaining is not None:
                 tasks.append(group.create_task(self._chaining.run(), name="chain"))
             tasks.append(group.create_task(self._keep_saying(), name="status"))
+            tasks.append(group.create_task(self._watch_ledger(), name="ledger"))
             # One turn of the loop, so that the engine's socket and first start are under way.
             await asyncio.sleep(0)
             self._notifier.ready(one_line(self.status()))
@@ -239,6 +246,12 @@ class Node:
                 reporting.cancel()
             for task in tasks:
                 task.cancel()
+
+    async def _watch_ledger(self) -> None:
+        """A damaged file cannot be replaced beneath what uses it; starting anew can."""
+        self._damage = await self._ledger.damaged()
+        _log.error("%s", self._damage)
+        self._stop_wanted.set()
 
     async def _report_finally(self, reporter: Reporter) -> None:
         self._notifier.status("Sending the final report")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from plumised.chain.memory_guard import keep_memory_private
 from plumised.daemon.node import Node
+from plumised.ledger import LedgerDamagedError
 from plumised.observe.logs import configure, form_of
 from plumised.observe.notify import Notifier
 from plumised.observe.redaction import Redactor
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 
+EXIT_RESTART: Final = 1
+"""The daemon has stopped in order and asks to be started again, as systemd does after any failure but 78."""
+
 RECURSION_LIMIT: Final = 1000
 """Python's own. An Ethereum library raises it to 100000 when it is imported, for computations that nobody does here;
 a recursion that has no end would then overflow the stack and end the process, where it should be an exception."""
 
 
 def run(settings: Settings, *, config_file: Path, environ: Mapping[str, str]) -> int:
-    """Run the daemon until it is told to stop; returns its exit status.
+    """Run the daemon until it is told to stop; returns its exit status: 0, or 1 where it asks for another start.
 
     Args:
         settings: checked.
@@ -49,6 +53,9 @@ def run(settings: Settings, *, config_file: Path, environ: Mapping[str, str]) ->
     node = Node(settings, redactor, notifier, Path(credentials) if credentials else None)
     try:
         asyncio.run(_until_told(node))
+    except LedgerDamagedError as error:
+        _log.critical("%s", error)
+        return EXIT_RESTART
     finally:
         notifier.close()
     _log.info("stopped")

@@ -65,7 +65,7 @@ class Row:
 def _unexpected(column: int, value: object) -> LedgerDamagedError:
     return LedgerDamagedError(
         f"column {column} of the ledger holds a {type(value).__name__}",
-        "restart plumised: it sets the file aside and goes on",
+        "plumised stops; started again, it sets the file aside and goes on",
     )
 
 
@@ -153,7 +153,9 @@ def translated(error: sqlite3.Error, path: Path) -> Exception:
             "free space in that file system; counting goes on in memory meanwhile",
         )
     if primary in _DAMAGED:
-        return LedgerDamagedError(f"{path} is damaged: {error}", "restart plumised: it sets the file aside and goes on")
+        return LedgerDamagedError(
+            f"{path} is damaged: {error}", "plumised stops; started again, it sets the file aside and goes on"
+        )
     if primary in _UNAVAILABLE:
         return LedgerUnavailableError(
             f"{path} cannot be used: {error}", "check the disk and the permissions of the file"

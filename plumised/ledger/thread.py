@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from plumised.ledger.errors import LedgerBusyError, LedgerUnavailableError
+from plumised.ledger.errors import LedgerBusyError, LedgerDamagedError, LedgerUnavailableError
 from plumised.ledger.ledger import Ledger
 from plumised.ledger.merging import later_usage, require_plausible
 from plumised.ledger.records import LedgerHealth, Totals
@@ -55,6 +55,8 @@ class LedgerThread:
         self._recorded = 0
         self._committed = Totals()
         self._recording = asyncio.Lock()
+        self._damage: LedgerDamagedError | None = None
+        self._damage_found = asyncio.Event()
 
     @classmethod
     async def open(
@@ -110,6 +112,15 @@ class LedgerThread:
             unwritten=max(self._ledger.usage.unwritten, len(self._news)),
             closed=self._closed,
         )
+
+    async def damaged(self) -> LedgerDamagedError:
+        """Wait until a call finds the file damaged; return what it found.
+
+        The open file does not mend: what is to be written waits for a process that opens it anew and sets it aside.
+        """
+        await self._damage_found.wait()
+        assert self._damage is not None  # noqa: S101 -- set before the event
+        return self._damage
 
     async def record_usage(self, incarnation: str, handler: str, usage: Usage) -> Totals:
         """Merge a handler's cumulative counters by maximum and commit; return the totals.
@@ -173,6 +184,10 @@ class LedgerThread:
         """The oldest proofs that no report carries."""
         return await self._call(lambda: self._ledger.proofs.waiting(limit))
 
+    async def recent_proofs(self, after: int, limit: int) -> tuple[StoredProof, ...]:
+        """The newest proofs with an id above `after`, oldest first, whatever the reports have done with them."""
+        return await self._call(lambda: self._ledger.proofs.recent(after, limit))
+
     async def count_waiting_proofs(self) -> int:
         """How many proofs no report carries."""
         return await self._call(self._ledger.proofs.count_waiting)
@@ -233,5 +248,7 @@ class LedgerThread:
 
     def _answered(self, future: asyncio.Future[T]) -> None:
         self._waiting -= 1
-        if not future.cancelled():
-            future.exception()
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, LedgerDamagedError):
+            self._damage = error
+            self._damage_found.set()

@@ -1,6 +1,8 @@
 """Usage as hypothesis makes it, and other beginnings of ledger tests."""
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -27,3 +29,14 @@ def report(timestamp: int, tokens: int = 0, proofs: tuple[int, ...] = ()) -> Rep
 
 def opened(directory: Path) -> Ledger:
     return Ledger(directory / "ledger.sqlite", time.time)
+
+
+def damage_beneath(path: Path) -> None:
+    """Spoil a file that somebody has open, as a broken disk does."""
+    with closing(sqlite3.connect(path)) as other:
+        # Another writer makes the first one forget the pages that it has in memory.
+        other.executescript("CREATE TABLE another (a); DROP TABLE another; PRAGMA wal_checkpoint(TRUNCATE)")
+        (page_size,) = other.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek(page_size)
+        file.write(b"\xa5" * (path.stat().st_size - page_size))

@@ -11,11 +11,12 @@ from plumised.ipc.messages import Counters, Usage
 from plumised.ledger import (
     ImplausibleUsageError,
     LedgerBusyError,
+    LedgerDamagedError,
     LedgerInUseError,
     LedgerThread,
     LedgerUnavailableError,
 )
-from tests.unit.ledger.histories import inference, report
+from tests.unit.ledger.histories import damage_beneath, inference, report
 
 
 async def opened(directory: Path, answer_timeout_s: float = 30.0) -> LedgerThread:
@@ -75,6 +76,22 @@ async def test_a_disk_that_stands_still_is_told_and_nothing_is_lost(tmp_path: Pa
         await blocked
         assert (await ledger.record_usage("life", "handler-1", inference(2))).tokens == 7
         assert ledger.health().unwritten == 0
+
+
+async def test_damage_is_told_to_the_caller_and_to_whom_waits_for_it_and_the_next_opening_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with await opened(tmp_path) as ledger:
+        waiting = asyncio.create_task(ledger.damaged())
+        await ledger.record_usage("life", "handler-0", inference(5))
+        assert not waiting.done()
+        damage_beneath(tmp_path / "ledger.sqlite")
+        with pytest.raises(LedgerDamagedError):
+            await ledger.totals()
+        assert (await asyncio.wait_for(waiting, 10)).code == "ledger-damaged"
+    async with await opened(tmp_path) as ledger:
+        assert ledger.health().set_aside is not None
+        assert (await ledger.record_usage("life", "handler-0", inference(5))).tokens == 5
 
 
 async def test_the_queue_is_bounded(tmp_path: Path) -> None:
