@@ -196,6 +196,16 @@ class DevNode:
                 else:
                     return
 
+    async def ended(self, timeout_s: float) -> int:
+        """Wait until the daemon has ended by itself; returns the exit status."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+            raise AssertionError(f"the daemon did not end in {timeout_s} s\n{self.log_tail()}") from None
+
     async def stop(self, timeout_s: float = 60.0) -> int:
         """Stop in order, as systemd does; returns the exit status."""
         if self.process.returncode is None:
