@@ -60,7 +60,7 @@ class NodeSettings(Section, frozen=True):
     """The node itself: its name and where it keeps its files."""
 
     name: Annotated[str, AfterValidator(values.node_name)] = Field(
-        description="Name of the node, also on chain: 1 to 32 letters, digits, dots, hyphens and underscores. "
+        description="Name of the node in log, status and metrics: 1 to 32 letters, digits, dots, hyphens, underscores. "
         "By default the host's name.",
         examples=["my-node"],
     )
