@@ -118,6 +118,11 @@ def registry_register_agent(identifier: bytes, text: str) -> bytes:
     return REGISTRY_REGISTER_AGENT + _word(identifier) + uint_word(2 * WORD) + uint_word(len(encoded)) + padded
 
 
+def registry_identifier(name: str) -> bytes:
+    """Return the identifier of a node in the AgentRegistry contract: keccak-256 of the name that it registers."""
+    return bytes(keccak(text=name))
+
+
 def address_word(address: str) -> bytes:
     """Return the address left-padded to a word. ValueError where it is not 0x and 40 hexadecimal digits."""
     raw = bytes.fromhex(address.removeprefix("0x"))

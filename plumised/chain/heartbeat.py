@@ -67,6 +67,15 @@ class Heartbeats:
         left_s = max(0.0, self._due - self._timing.monotonic())
         return replace(self.pulse.last_missed, retry_at=self._timing.clock() + left_s)
 
+    def taken_up(self, outcome: Outcome) -> None:
+        """Count a heartbeat that an earlier process signed. A failed one leaves the next one due as it was."""
+        counted = pulse.after(self.pulse, outcome, self._timing.clock())
+        if counted.missed == self.pulse.missed:
+            self.pulse = counted
+            self._due = max(self._due, self._timing.monotonic() + self._next_in_s(failed=False))
+        else:
+            self._miss(counted)
+
     async def run(self, tasks: asyncio.TaskGroup) -> Never:
         """Send what is due until cancelled; a heartbeat on its way is a task of the group. May be called again."""
         pending: asyncio.Task[Outcome] | None = None

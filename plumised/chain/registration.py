@@ -20,13 +20,18 @@ from plumised.chain.orders import AlreadyPendingError, Confirmed, Failed, Order,
 from plumised.chain.problems import ChainProblem
 from plumised.chain.reader import CallFailed
 from plumised.errors import PlumisedError
+from plumised.ledger.records import TransactionState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from plumised.chain.reader import ChainReader
     from plumised.chain.transactions import TransactionQueue
-    from plumised.ledger.records import JsonValue
+    from plumised.ledger.records import JsonValue, StoredTransaction
+
+
+_LOOKED_THROUGH = 1000
+"""Transactions of the ledger that are looked through for a registration; it keeps as many."""
 
 
 class Source(StrEnum):
@@ -59,6 +64,9 @@ class Facts(Protocol):
 
     async def set_fact(self, key: str, value: JsonValue) -> None:
         """Remember `value`."""
+
+    async def recent_transactions(self, limit: int) -> tuple[StoredTransaction, ...]:
+        """Return the last ones to change, newest first."""
 
 
 class Registrar:
@@ -125,7 +133,16 @@ class Registrar:
             LedgerError: the ledger cannot be read.
         """
         remembered = await self._facts.fact(self._key)
-        return remembered if isinstance(remembered, str) else None
+        if isinstance(remembered, str):
+            return remembered
+        # The process may have ended between the receipt and the fact.
+        for stored in await self._facts.recent_transactions(_LOOKED_THROUGH):
+            if (stored.purpose, stored.state) == (Purpose.REGISTER, TransactionState.MINED) and (
+                (stored.chain_id, stored.sender) == (self._chain.chain_id, self._agent)
+            ):
+                await self._facts.set_fact(self._key, stored.mined_hash)
+                return stored.mined_hash
+        return None
 
     async def register(self) -> ChainProblem | None:
         """Register the agent, by a transaction of its own or through the sponsor. None when that was done.

@@ -40,12 +40,17 @@ async def read_rewards(chain: ChainReader, pool: str, agent: str) -> Rewards:
     Raises:
         RpcError: the chain cannot be asked; RewardsUnreadableError where the contract does not answer.
     """
-    pending = await _words(chain, pool, calldata.of_address(calldata.GET_PENDING_REWARD, agent), agent, 1)
+    pending = await read_pending(chain, pool, agent)
     epoch = await _words(chain, pool, calldata.GET_CURRENT_EPOCH, agent, 1)
     contribution = await _words(
         chain, pool, calldata.of_address(calldata.GET_CONTRIBUTION, agent), agent, calldata.CONTRIBUTION_WORDS
     )
-    return Rewards(pending[0], epoch[0], contribution)
+    return Rewards(pending, epoch[0], contribution)
+
+
+async def read_pending(chain: ChainReader, pool: str, agent: str) -> int:
+    """Ask the RewardPool contract at `pool` what could be claimed, in wei. Raises as `read_rewards`."""
+    return (await _words(chain, pool, calldata.of_address(calldata.GET_PENDING_REWARD, agent), agent, 1))[0]
 
 
 async def _words(chain: ChainReader, pool: str, data: bytes, agent: str, count: int) -> tuple[int, ...]:

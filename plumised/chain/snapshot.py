@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from plumised.chain.claims import ClaimTally
     from plumised.chain.problems import ChainProblem
+    from plumised.chain.proving import ProvingTally
     from plumised.chain.pulse import Pulse
+    from plumised.chain.registry import Standing
     from plumised.chain.rewards import Rewards
     from plumised.chain.rpc import RpcStatus
     from plumised.chain.transactions import QueueStatus
@@ -28,6 +31,10 @@ class ChainSnapshot:
         block_number: the latest one seen.
         pulse: the heartbeats of this process.
         rewards: what the RewardPool says.
+        standing: what the AgentRegistry contract says, where there is one.
+        claims: what was claimed.
+        claim_note: why the last automatic claim was not made, where one was due.
+        proofs: what was sent to 0x20.
         rpc: the endpoints.
         queue: the transaction queue.
         problems: what is wrong at the moment, gravest first; empty on a good day.
@@ -43,6 +50,10 @@ class ChainSnapshot:
     block_number: int | None
     pulse: Pulse
     rewards: Rewards | None
+    standing: Standing | None
+    claims: ClaimTally
+    claim_note: ChainProblem | None
+    proofs: ProvingTally
     rpc: RpcStatus
     queue: QueueStatus
     problems: tuple[ChainProblem, ...]

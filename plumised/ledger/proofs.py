@@ -9,7 +9,7 @@ from plumised.ledger.records import Proof, StoredProof
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from plumised.ledger.database import Database
+    from plumised.ledger.database import Database, Row
 
 _DELIVERED_KEPT = 100_000
 """Delivered and refused proofs that are remembered, so that a repeated one is known."""
@@ -50,10 +50,20 @@ class ProofTable:
             " WHERE state = 'waiting' ORDER BY id LIMIT ?",
             (limit,),
         )
-        return tuple(
-            StoredProof(row.integer(0), Proof(row.text(1), row.text(2), row.text(3), row.text(4), row.integer(5)))
-            for row in rows
+        return tuple(map(_stored, rows))
+
+    def recent(self, after: int, limit: int) -> tuple[StoredProof, ...]:
+        """The newest `limit` proofs with an id above `after`, oldest first, whatever the reports have done with them.
+
+        Raises:
+            LedgerError: the file cannot be read.
+        """
+        rows = self._database.rows(
+            "SELECT id, key, model_hash, input_hash, output_hash, token_count FROM proofs"
+            " WHERE id > ? ORDER BY id DESC LIMIT ?",
+            (after, limit),
         )
+        return tuple(map(_stored, reversed(rows)))
 
     def count_waiting(self) -> int:
         """How many no report carries.
@@ -95,3 +105,7 @@ class ProofTable:
     def release(self) -> None:
         """The report that carried them will never be accepted."""
         self._database.execute("UPDATE proofs SET state = 'waiting' WHERE state = 'carried'")
+
+
+def _stored(row: Row) -> StoredProof:
+    return StoredProof(row.integer(0), Proof(row.text(1), row.text(2), row.text(3), row.text(4), row.integer(5)))

@@ -2,86 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from plumised.chain.agent import ChainAgent, Rhythm
 from plumised.errors import PlumisedError
-from plumised.ledger.thread import LedgerThread
-from tests.devnet.chain import CHAIN_ID, DevChain, FaultMode, MiningMode
-from tests.integration.chain_world import AGENT, CAP, FAST, PLM, REGISTER, STEADY, WALLET, eventually, running, world
+from tests.devnet.chain import DevChain, FaultMode, MiningMode
+from tests.integration.chain_node import Engine, Sponsor, agent, confirmed, problem, registered
+from tests.integration.chain_world import AGENT, PLM, REGISTER, eventually, running, world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
-
-    from plumised.chain.snapshot import ChainSnapshot
-
-BRISK = Rhythm(
-    heartbeat_s=1.0, recheck_s=60.0, visible_s=2.0, first_retry_s=0.2, longest_retry_s=0.5, watch_s=0.2, tick_s=0.05
-)
-
-
-@dataclass
-class Engine:
-    """What the node's engine tells the chain's side."""
-
-    serving: bool = True
-
-
-@dataclass
-class Sponsor:
-    """Somebody who may register the agent at his cost."""
-
-    act: Callable[[], Awaitable[None]]
-    calls: int = field(default=0)
-
-    async def __call__(self) -> None:
-        self.calls += 1
-        await self.act()
-
-
-@asynccontextmanager
-async def agent(
-    directory: Path,
-    *urls: str,
-    engine: Engine | None = None,
-    sponsor: Sponsor | None = None,
-    low_balance_wei: int = 0,
-    started: bool = True,
-) -> AsyncIterator[ChainAgent]:
-    engine = engine or Engine()
-    async with await LedgerThread.open(directory / "ledger.db", time.time) as ledger:
-        chain_agent = ChainAgent(
-            wallet=WALLET,
-            store=ledger,
-            rpc_urls=urls,
-            chain_id=CHAIN_ID,
-            model="bigscience/bloom-560m",
-            serving=lambda: engine.serving,
-            fee_cap=CAP,
-            low_balance_wei=low_balance_wei,
-            sponsor=sponsor,
-            rpc_timeout_s=2.0,
-            rhythm=BRISK,
-            policy=FAST,
-            timing=STEADY,
-        )
-        async with running(chain_agent.run()) if started else nullcontext():
-            yield chain_agent
-
-
-async def registered(node: ChainAgent) -> ChainSnapshot:
-    return await eventually(node.snapshot, lambda seen: seen.registered is True)
-
-
-async def confirmed(node: ChainAgent, count: int = 1) -> ChainSnapshot:
-    return await eventually(node.snapshot, lambda seen: seen.pulse.confirmed >= count)
-
-
-async def problem(node: ChainAgent, code: str) -> ChainSnapshot:
-    return await eventually(node.snapshot, lambda seen: code in {each.code for each in seen.problems})
 
 
 async def register_from_elsewhere(directory: Path, chain: DevChain) -> None:

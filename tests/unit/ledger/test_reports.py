@@ -123,6 +123,18 @@ def test_delivered_and_refused_proofs_never_wait_again(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_recent_proofs_are_the_newest_beyond_a_place_whatever_became_of_them(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    ledger.proofs.add([proof(0), proof(1), proof(2)])
+    first, *_ = ledger.proofs.waiting(1)
+    ledger.reports.start(report(5, proofs=(first.id,)))
+    ledger.reports.accept(5, at=1.0)
+    assert [stored.proof for stored in ledger.proofs.recent(0, 9)] == [proof(0), proof(1), proof(2)]
+    assert [stored.proof for stored in ledger.proofs.recent(0, 2)] == [proof(1), proof(2)]
+    assert [stored.proof for stored in ledger.proofs.recent(first.id, 9)] == [proof(1), proof(2)]
+    ledger.close()
+
+
 def test_an_empty_proof_is_refused(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     with pytest.raises(ValueError, match="at least one token"):
