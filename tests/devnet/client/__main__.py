@@ -24,7 +24,7 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["BITSANDBYTES_NOWELCOME"] = "1"
-os.environ["HIVEMIND_LOGLEVEL"] = "ERROR"
+os.environ["HIVEMIND_LOGLEVEL"] = "WARNING"
 
 
 def emit(**event: Any) -> None:
@@ -92,6 +92,9 @@ def load(mode: str, directory: str, arguments: list[str]) -> Any:
     from petals import AutoDistributedModelForCausalLM
     from petals.client.inference_session import _ServerInferenceSession
 
+    from tests.devnet.client import failover
+
+    failover.apply()
     witness.watch(_ServerInferenceSession)
     prefix, *peers = arguments
     model = AutoDistributedModelForCausalLM.from_pretrained(
@@ -99,9 +102,12 @@ def load(mode: str, directory: str, arguments: list[str]) -> Any:
         initial_peers=peers,
         dht_prefix=prefix,
         torch_dtype=torch.float32,
-        # One node may be all that serves a block here; a ban would only be waiting, and doubles with every fault.
+        # The models here answer within a second. A reply that was lost with its server is rarely noticed by libp2p, and
+        # one node may be all that serves a block: a ban would only be waiting, and doubles with every fault.
+        request_timeout=15,
         ban_timeout=0.2,
         min_backoff=0.2,
+        max_backoff=2,
         update_period=5,
         show_route=False,
     )
