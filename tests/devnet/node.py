@@ -63,6 +63,7 @@ class DevNode:
         oracle_url, rpc_url: of the devnet.
         extra: tables of node.toml that are merged over the rest.
         port: that the engine listens on.
+        group: that the daemon runs in; None for the caller's. Only root may choose.
     """
 
     directory: Path
@@ -76,6 +77,7 @@ class DevNode:
     extra: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     python: Path = ENGINE_PYTHON
     port: int = field(default_factory=free_port)
+    group: int | None = None
     _process: asyncio.subprocess.Process | None = None
 
     @property
@@ -152,6 +154,7 @@ class DevNode:
                 cwd=ROOT,
                 env={"PATH": os.environ["PATH"], "HOME": str(self.directory)},
                 start_new_session=True,
+                group=self.group,
             )
 
     async def __aenter__(self) -> Self:
