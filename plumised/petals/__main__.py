@@ -39,7 +39,7 @@ def main() -> int:
         sys.stderr.write(f"plumised.petals: {error}\n")
         return EXIT_PERMANENT
     stopper = Stopper()
-    signal.signal(signal.SIGINT, lambda _signal, _frame: stopper.interrupt())
+    stopper.listen()
     die_with_parent(parent, signal.SIGINT)
     name_process("plumise-engine")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
