@@ -247,6 +247,7 @@ async def test_a_connection_that_says_nothing_is_closed_after_the_deadline(path:
         encode(Refused("x", "y")),
         encode(State(Phase.ONLINE)),
     ],
+    ids=["noise", "a frame too long", "a second hello", "what only the daemon says", "a state from a handler"],
 )
 async def test_nonsense_after_the_hello_closes_that_connection_and_no_other(path: Path, data: bytes) -> None:
     ear = Ear()
