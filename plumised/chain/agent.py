@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from plumised.chain import calldata
 from plumised.chain.addresses import REWARD_POOL
@@ -31,11 +31,14 @@ from plumised.chain.watching import Watch, WatchPolicy
 from plumised.errors import PlumisedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from plumised.chain.flight import FlightPolicy
     from plumised.chain.wallet import Wallet
     from plumised.ledger.records import StoredTransaction
+
+
+T = TypeVar("T")
 
 
 class ChainStore(TransactionStore, Facts, ProofSource, Protocol):
@@ -196,7 +199,7 @@ class ChainAgent:
             board=self._board,
             timing=timing,
         )
-        self._running = False
+        self._tasks: asyncio.TaskGroup | None = None
 
     def snapshot(self) -> ChainSnapshot:
         """Return what is known, from memory."""
@@ -234,23 +237,22 @@ class ChainAgent:
         Raises:
             PlumisedError: the chain cannot be asked.
         """
-        self._require_running()
+        self._at_work()
         return await read_rewards(self._chain, self._reward_pool, self._agent)
 
     async def preview_claim(self) -> Claimable | ChainProblem:
-        """Find out whether a claim would succeed and pay; costs nothing. Raises PlumisedError as `rewards`."""
-        self._require_running()
-        return await self._claims.preview()
+        """Find out whether a claim would succeed and pay; costs nothing. Raises ChainNotRunningError."""
+        return await self._see_through(self._claims.preview())
 
     async def claim(self) -> Claimed | ChainProblem:
-        """Claim, if that would succeed and pays. Raises PlumisedError as `rewards`; nothing was sent then."""
-        self._require_running()
-        return await self._claims.claim()
+        """Claim, if that would succeed and pays. A cancelled caller stops nothing. Raises ChainNotRunningError."""
+        return await self._see_through(self._claims.claim())
 
     async def enrol(self, *, dry_run: bool) -> Enrolled | ChainProblem:
-        """Do what the AgentRegistry contract still needs. Raises PlumisedError as `rewards`; nothing was sent then."""
-        self._require_running()
-        return _NO_REGISTRY if self._registry is None else await self._registry.enrol(dry_run=dry_run)
+        """Do what the AgentRegistry contract still needs. As `claim`."""
+        if self._registry is None:
+            return _NO_REGISTRY
+        return await self._see_through(self._registry.enrol(dry_run=dry_run))
 
     async def run(self) -> None:
         """Work until cancelled. Transactions in flight stay in the ledger and are taken up by the next run.
@@ -258,9 +260,9 @@ class ChainAgent:
         May be called again once it ended.
         """
         async with self._rpc:
-            self._running = True
             try:
                 async with asyncio.TaskGroup() as tasks:
+                    self._tasks = tasks
                     tasks.create_task(self._queue.run(), name="chain-queue")
                     tasks.create_task(self._membership.run(), name="chain-registration")
                     tasks.create_task(self._heartbeats.run(tasks), name="chain-heartbeats")
@@ -269,11 +271,21 @@ class ChainAgent:
                     if self._proves:
                         tasks.create_task(self._prover.run(), name="chain-proofs")
             finally:
-                self._running = False
+                self._tasks = None
 
-    def _require_running(self) -> None:
-        if not self._running:
+    def _at_work(self) -> asyncio.TaskGroup:
+        if self._tasks is None:
             raise ChainNotRunningError("The chain's side is not at work at the moment", "Look at plumised status.")
+        return self._tasks
+
+    async def _see_through(self, work: Coroutine[None, None, T | ChainProblem]) -> T | ChainProblem:
+        """Let something that an operator asked for come to its end, even when he no longer waits for it."""
+        try:
+            tasks = self._at_work()
+        except ChainNotRunningError:
+            work.close()
+            raise
+        return await asyncio.shield(tasks.create_task(_told(work), name="chain-by-hand"))
 
     def _taken_up(self, transaction: StoredTransaction, outcome: Outcome) -> None:
         """Count what an earlier process signed and this one saw the end of."""
@@ -288,3 +300,11 @@ class ChainAgent:
                 self._prover.settled(outcome)
             case _:
                 pass
+
+
+async def _told(work: Coroutine[None, None, T | ChainProblem]) -> T | ChainProblem:
+    """Return what goes wrong instead of raising it."""
+    try:
+        return await work
+    except PlumisedError as error:
+        return ChainProblem.of(error)

@@ -26,9 +26,8 @@ _log = logging.getLogger(__name__)
 CLAIM_GAS: Final = 100_000
 """Limit of `claimReward()` at the RewardPool; it uses about 60 000."""
 
-NOTHING_TO_CLAIM: Final = "rewards-none"
-NOT_WORTHWHILE: Final = "claim-not-worthwhile"
-_NO_FAULT: Final = {NOTHING_TO_CLAIM, NOT_WORTHWHILE}
+_NO_FAULT: Final = {"rewards-none", "claim-not-worthwhile"}
+"""Reasons not to claim that need nobody's attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +106,11 @@ def worth(pending_wei: int, asked: int, fee_cap: int, factor: float) -> Claimabl
         factor: how many times its highest possible cost the reward must be at least.
     """
     if pending_wei == 0:
-        return ChainProblem(NOTHING_TO_CLAIM, "There is no reward to claim", "Rewards lag one epoch behind the work.")
+        return ChainProblem("rewards-none", "There is no reward to claim", "Rewards lag one epoch behind the work.")
     cap = min(fee_cap, int(pending_wei / (factor * CLAIM_GAS)))
     if asked > cap:
         return ChainProblem(
-            NOT_WORTHWHILE,
+            "claim-not-worthwhile",
             f"A reward of {pending_wei} wei is not worth a claim: {CLAIM_GAS} gas at {asked} wei each can cost"
             f" {CLAIM_GAS * asked} wei, and at most {CLAIM_GAS * cap} are to be spent on it",
             "Wait for more rewards or lower fees, or change rewards.gas_factor or chain.max_fee_gwei.",

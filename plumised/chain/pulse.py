@@ -33,7 +33,8 @@ class Pulse:
         missed: due, but not confirmed.
         last_at: when the last confirmation became known, seconds since the epoch, or None.
         last_hash: its transaction, or None.
-        last_missed: why the last missed one was, or None.
+        last_missed: why the last one that was due is missing, or None where it is not.
+        missed_by: how many were missed for which reason code, in the order of their first time.
     """
 
     sent: int = 0
@@ -42,6 +43,7 @@ class Pulse:
     last_at: float | None = None
     last_hash: str | None = None
     last_missed: ChainProblem | None = None
+    missed_by: tuple[tuple[str, int], ...] = ()
 
 
 def after(pulse: Pulse, outcome: Outcome, now: float) -> Pulse:
@@ -62,7 +64,9 @@ def after(pulse: Pulse, outcome: Outcome, now: float) -> Pulse:
 
 def missed(pulse: Pulse, problem: ChainProblem) -> Pulse:
     """Return the pulse with one more missed heartbeat."""
-    return replace(pulse, missed=pulse.missed + 1, last_missed=problem)
+    counts = dict(pulse.missed_by)
+    counts[problem.code] = counts.get(problem.code, 0) + 1
+    return replace(pulse, missed=pulse.missed + 1, last_missed=problem, missed_by=tuple(counts.items()))
 
 
 def next_in_s(interval_s: float, chance: float, *, failed: bool) -> float:

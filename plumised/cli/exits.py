@@ -7,6 +7,8 @@ from plumised.cli.verb import UsageError
 from plumised.errors import EXIT_CONFIG, OperatorError, PlumisedError
 from plumised.observe.control_client import ControlTimeoutError, NoDaemonError
 
+EXIT_NOT_DONE = 1
+"""What was asked for was understood and not done; what was said tells why."""
 EXIT_USAGE = 64
 EXIT_INPUT = 65
 EXIT_UNAVAILABLE = 69

@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from plumised.cli import check_config, restart_engine, run, status, stop, version, wait, wallet
+from plumised.cli import check_config, register, restart_engine, rewards, run, status, stop, version, wait, wallet
 from plumised.cli.exits import EXIT_INTERRUPTED, exit_status, expected
 from plumised.cli.verb import Context, UsageError, Verb
 from plumised.config import ConfigError
@@ -24,6 +24,8 @@ VERBS: tuple[Verb, ...] = (
     wait.VERB,
     stop.VERB,
     restart_engine.VERB,
+    register.VERB,
+    rewards.VERB,
     wallet.VERB,
     version.VERB,
 )

@@ -286,11 +286,23 @@ class ChainSettings(Section, frozen=True):
     )
     verify_on_chain: bool = Field(False, description="Send proofs of served requests to the chain, too. Costs gas.")
     verify_per_hour: int = Field(6, ge=1, le=3600, description="Proofs sent to the chain in an hour at most.")
+    verify_max_cost_plm: float = Field(
+        0.001,
+        gt=0,
+        le=10**9,
+        allow_inf_nan=False,
+        description="What one proof on the chain may cost at most, in PLM; dearer ones wait.",
+    )
 
     @property
     def max_fee_wei(self) -> int:
         """`max_fee_gwei` in wei."""
         return _scaled(self.max_fee_gwei, WEI_PER_GWEI)
+
+    @property
+    def verify_max_cost_wei(self) -> int:
+        """`verify_max_cost_plm` in wei."""
+        return _scaled(self.verify_max_cost_plm, WEI_PER_PLM)
 
     @property
     def low_balance_wei(self) -> int:
@@ -328,6 +340,13 @@ class RewardsSettings(Section, frozen=True):
     auto_claim: bool = Field(False, description="Claim rewards by itself.")
     threshold_plm: float = Field(
         1.0, ge=0, le=10**9, allow_inf_nan=False, description="Reward above which to claim, in PLM."
+    )
+    gas_factor: float = Field(
+        10.0,
+        ge=1,
+        le=10**6,
+        allow_inf_nan=False,
+        description="Claim by itself only what is at least so many times what the claim's gas can cost.",
     )
 
     @property

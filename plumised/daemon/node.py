@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from plumised import __version__
 from plumised.chain.agent import ChainAgent, Rhythm
+from plumised.chain.claims import ClaimPolicy
 from plumised.chain.flight import FlightPolicy
 from plumised.chain.lock import WalletLock
+from plumised.chain.proving import ProvingPolicy
 from plumised.daemon.announcing import Announcements, endpoint_of
+from plumised.daemon.by_hand import ByHand
 from plumised.daemon.directories import prepare
 from plumised.daemon.endurance import Endurance
 from plumised.daemon.identity import open_identity
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from plumised.daemon.directories import Places
     from plumised.ipc.messages import Usage
     from plumised.ledger import LedgerDamagedError
+    from plumised.observe.deeds import Deed, RewardsAnswer
     from plumised.observe.notify import Notifier
     from plumised.observe.redaction import Redactor
 
@@ -88,6 +92,21 @@ class Node:
     def restart_engine(self) -> None:
         """Have the engine stopped and started again."""
         self._engine.restart()
+
+    async def rewards(self) -> RewardsAnswer:
+        """What the chain says of the agent's rewards. Raises PlumisedError where it cannot be asked."""
+        return await self._by_hand().rewards()
+
+    async def claim(self, *, dry_run: bool) -> Deed:
+        """Claim rewards, or find out what that would bring. Raises PlumisedError where the chain cannot be asked."""
+        return await self._by_hand().claim(dry_run=dry_run)
+
+    async def register(self, *, registry: bool, dry_run: bool) -> Deed:
+        """Have the agent registered. Raises PlumisedError where the chain cannot be asked."""
+        return await self._by_hand().register(registry=registry, dry_run=dry_run)
+
+    def _by_hand(self) -> ByHand:
+        return ByHand(self._chain, self._settings.rewards)
 
     def status(self) -> Status:
         """Where everything stands, from memory."""
@@ -182,7 +201,7 @@ class Node:
         )
 
     def _build_chain(self, wallet: Wallet) -> ChainAgent:
-        chain = self._settings.chain
+        chain, rewards = self._settings.chain, self._settings.rewards
         return ChainAgent(
             wallet=wallet,
             store=self._ledger,
@@ -197,6 +216,8 @@ class Node:
             sponsor=self._announcements(wallet).announce if self._settings.oracle.enabled else None,
             rpc_timeout_s=chain.rpc_timeout_s,
             rhythm=Rhythm(heartbeat_s=chain.heartbeat_interval_s),
+            claiming=ClaimPolicy(rewards.auto_claim, rewards.threshold_wei, rewards.gas_factor),
+            proving=ProvingPolicy(chain.verify_per_hour, chain.verify_max_cost_wei) if chain.verify_on_chain else None,
             policy=FlightPolicy(replace_after_s=chain.replace_after_s),
         )
 

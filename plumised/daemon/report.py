@@ -12,6 +12,7 @@ from plumised.observe.status import (
     EngineStatus,
     OracleStatus,
     Status,
+    TransactionStatus,
     Trouble,
     UsageStatus,
     WalletStatus,
@@ -19,6 +20,7 @@ from plumised.observe.status import (
 )
 
 if TYPE_CHECKING:
+    from plumised.chain.problems import ChainProblem
     from plumised.chain.snapshot import ChainSnapshot
     from plumised.config import Settings
     from plumised.engine.snapshot import EngineSnapshot
@@ -147,12 +149,10 @@ def _oracle(settings: Settings, reporter: ReporterSnapshot | None, fault: Troubl
 def _chain(settings: Settings, parts: Parts) -> ChainStatus:
     configured, chain = settings.chain, parts.chain
     due = configured.enabled and (configured.heartbeat_when == "always" or parts.engine.serving)
+    faults = () if parts.chain_fault is None else (parts.chain_fault,)
     if chain is None:
-        return ChainStatus(configured.enabled, configured.chain_id, due, trouble=parts.chain_fault)
-    trouble = parts.chain_fault
-    if chain.problems and trouble is None:
-        gravest = chain.problems[0]
-        trouble = Trouble(gravest.code, gravest.message, gravest.remedy, None, gravest.retry_at)
+        return ChainStatus(configured.enabled, configured.chain_id, due, troubles=faults)
+    rewards, standing, flying = chain.rewards, chain.standing, chain.queue.in_flight
     return ChainStatus(
         enabled=True,
         chain_id=chain.chain_id,
@@ -160,10 +160,35 @@ def _chain(settings: Settings, parts: Parts) -> ChainStatus:
         registered=chain.registered,
         balance_wei=chain.balance_wei,
         low_balance_wei=configured.low_balance_wei,
-        pending_reward_wei=chain.rewards.pending_wei if chain.rewards else None,
+        pending_reward_wei=rewards.pending_wei if rewards else None,
         last_heartbeat_at=chain.pulse.last_at,
         last_heartbeat_tx=chain.pulse.last_hash,
         heartbeats=chain.pulse.confirmed,
-        transactions_pending=(chain.queue.in_flight is not None) + chain.queue.waiting,
-        trouble=trouble,
+        heartbeats_missed=chain.pulse.missed_by,
+        last_missed=_trouble(chain.pulse.last_missed),
+        epoch=rewards.epoch if rewards else None,
+        contribution=rewards.contribution if rewards else (),
+        in_registry=standing.registered if standing else None,
+        registry_active=standing.active if standing else None,
+        claims=chain.claims.count,
+        claimed_wei=chain.claims.wei,
+        last_claim_tx=chain.claims.last.hash if chain.claims.last else None,
+        claim_note=_trouble(chain.claim_note),
+        proofs_verified=chain.proofs.verified,
+        transactions_pending=(flying is not None) + chain.queue.waiting,
+        transaction=None
+        if flying is None
+        else TransactionStatus(
+            flying.purpose, flying.nonce, flying.hash, flying.attempts, flying.since, flying.given_up
+        ),
+        troubles=(
+            *faults,
+            *(Trouble(each.code, each.message, each.remedy, None, each.retry_at) for each in chain.problems),
+        ),
     )
+
+
+def _trouble(problem: ChainProblem | None) -> Trouble | None:
+    if problem is None:
+        return None
+    return Trouble(problem.code, problem.message, problem.remedy, None, problem.retry_at)

@@ -56,18 +56,20 @@ class Check:
     Attributes:
         name: the code of what it finds, unless the finding brings its own.
         remedy: what to do, unless the finding brings its own.
-        find: what is wrong in the status, or None.
+        find: what is wrong in the status, None or nothing where all is well.
     """
 
     name: str
     severity: Severity
     remedy: str
-    find: Callable[[Status], str | Trouble | None]
+    find: Callable[[Status], str | Trouble | tuple[Trouble, ...] | None]
 
 
 def problems(status: Status) -> tuple[Problem, ...]:
-    """All that is wrong, errors first, else in the order of the checks; one code is told once."""
-    found = {problem.code: problem for problem in _found(status)}
+    """All that is wrong, errors first, else in the order of the checks; one code is told once, its first time."""
+    found: dict[str, Problem] = {}
+    for problem in _found(status):
+        found.setdefault(problem.code, problem)
     return tuple(sorted(found.values(), key=lambda problem: problem.severity is not Severity.ERROR))
 
 
@@ -79,14 +81,13 @@ def _found(status: Status) -> Iterator[Problem]:
             case str() as message:
                 yield Problem(check.name, check.severity, message, check.remedy)
             case Trouble() as trouble:
-                yield Problem(
-                    trouble.code,
-                    check.severity,
-                    trouble.message,
-                    trouble.remedy,
-                    trouble.since,
-                    trouble.next_try_at,
-                )
+                yield _problem(check, trouble)
+            case troubles:
+                yield from (_problem(check, trouble) for trouble in troubles)
+
+
+def _problem(check: Check, trouble: Trouble) -> Problem:
+    return Problem(trouble.code, check.severity, trouble.message, trouble.remedy, trouble.since, trouble.next_try_at)
 
 
 def _engine_failed(status: Status) -> str | Trouble | None:
@@ -141,8 +142,8 @@ def _clock_skew(status: Status) -> str | None:
     return f"This machine's clock is {duration(abs(skew))} {'ahead of' if skew > 0 else 'behind'} the Oracle's"
 
 
-def _chain(status: Status) -> Trouble | None:
-    return status.chain.trouble if status.chain.enabled else None
+def _chain(status: Status) -> tuple[Trouble, ...]:
+    return status.chain.troubles if status.chain.enabled else ()
 
 
 def _not_registered(status: Status) -> str | None:

@@ -6,6 +6,9 @@ HTTP over a unix socket. Whoever may open the socket (mode 0660) may do everythi
     GET  /v1/wait?for=CONDITION&timeout_s=S     the status once CONDITION holds: serving, registered, stopped
     POST /v1/stop                               have the daemon stop
     POST /v1/restart-engine                     have the engine stopped and started again
+    GET  /v1/rewards                            what the chain says of the agent's rewards
+    POST /v1/claim[?dry_run=1&timeout_s=S]      claim them
+    POST /v1/register[?registry=1&dry_run=1&timeout_s=S]    register, in the AgentRegistry contract with registry=1
 
 An answer other than 200 is `{"code", "message", "remedy"}`.
 """
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from aiohttp import web
 
+from plumised.errors import PlumisedError
 from plumised.observe.control_socket import ControlSocket
 from plumised.observe.rendering import one_line, to_json, to_text
 
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from plumised.observe.deeds import Deed, RewardsAnswer
     from plumised.observe.status import Status
 
 _log = logging.getLogger(__name__)
@@ -61,6 +66,15 @@ class Controlled(Protocol):
     def restart_engine(self) -> None:
         """Have the engine stopped and started again; returns at once."""
 
+    async def rewards(self) -> RewardsAnswer:
+        """Ask the chain for the rewards. Raises PlumisedError."""
+
+    async def claim(self, *, dry_run: bool) -> Deed:
+        """Claim rewards; goes on when its caller is cancelled. Raises PlumisedError."""
+
+    async def register(self, *, registry: bool, dry_run: bool) -> Deed:
+        """Register the agent; goes on when its caller is cancelled. Raises PlumisedError."""
+
 
 class _RefusedError(Exception):
     """A request that is answered with an error."""
@@ -92,6 +106,9 @@ class ControlServer:
                 web.get("/v1/wait", self._wait),
                 web.post("/v1/stop", self._stop),
                 web.post("/v1/restart-engine", self._restart_engine),
+                web.get("/v1/rewards", self._rewards),
+                web.post("/v1/claim", self._claim),
+                web.post("/v1/register", self._register),
             ]
         )
         self._runner = web.AppRunner(
@@ -190,6 +207,36 @@ class ControlServer:
         self._node.restart_engine()
         return web.json_response({"restarting": True})
 
+    async def _rewards(self, _request: web.Request) -> web.Response:
+        return web.Response(text=(await self._node.rewards()).to_json(), content_type="application/json")
+
+    async def _claim(self, request: web.Request) -> web.Response:
+        return await _done(self._node.claim(dry_run=_flag(request, "dry_run")), request)
+
+    async def _register(self, request: web.Request) -> web.Response:
+        registry, dry_run = _flag(request, "registry"), _flag(request, "dry_run")
+        return await _done(self._node.register(registry=registry, dry_run=dry_run), request)
+
+
+async def _done(work: Awaitable[Deed], request: web.Request) -> web.Response:
+    """The answer to something that may take as long as a transaction does."""
+    timeout_s = _timeout(request.query.get("timeout_s"))
+    try:
+        async with asyncio.timeout(timeout_s):
+            deed = await work
+    except TimeoutError:
+        raise _RefusedError(
+            HTTPStatus.REQUEST_TIMEOUT,
+            "transaction-pending",
+            f"It is not done after {timeout_s:g} s, and goes on",
+            "Look at plumised status, or wait longer with --timeout.",
+        ) from None
+    return web.Response(text=deed.to_json(), content_type="application/json")
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    return request.query.get(name) == "1"
+
 
 def _timeout(text: str | None) -> float:
     try:
@@ -215,6 +262,8 @@ async def _errors(
         return await handler(request)
     except _RefusedError as refused:
         return refused.response
+    except PlumisedError as error:
+        return _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, error.code, error.message, error.remedy).response
     except web.HTTPException as error:
         return _RefusedError(
             HTTPStatus(error.status),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_S = 10.0
 """How long the daemon may take to answer; what takes longer names its own time."""
+CHAIN_TIMEOUT_S = 60.0
+"""How long it may take when the daemon has to ask the chain."""
 END_POLL_S = 0.1
 MAX_ANSWER_BYTES = 4 << 20
 
@@ -112,6 +114,20 @@ class ControlClient:
     def restart_engine(self) -> None:
         """Have the engine stopped and started again; returns as soon as that has begun."""
         self._ask("POST", "/v1/restart-engine", ANSWER_TIMEOUT_S)
+
+    def rewards(self) -> str:
+        """What the chain says of the agent's rewards, as JSON."""
+        return self._ask("GET", "/v1/rewards", CHAIN_TIMEOUT_S)
+
+    def claim(self, *, dry_run: bool, timeout_s: float) -> str:
+        """Claim rewards; what came of it as JSON (`plumised.observe.deeds.Deed`)."""
+        query = urlencode({"dry_run": int(dry_run), "timeout_s": timeout_s})
+        return self._ask("POST", f"/v1/claim?{query}", timeout_s + ANSWER_TIMEOUT_S)
+
+    def register(self, *, registry: bool, dry_run: bool, timeout_s: float) -> str:
+        """Have the agent registered; what came of it as JSON (`plumised.observe.deeds.Deed`)."""
+        query = urlencode({"registry": int(registry), "dry_run": int(dry_run), "timeout_s": timeout_s})
+        return self._ask("POST", f"/v1/register?{query}", timeout_s + ANSWER_TIMEOUT_S)
 
     def _ask(self, method: str, target: str, timeout_s: float) -> str:
         connection = _UnixConnection(self.socket_path, timeout_s)

@@ -107,6 +107,16 @@ def _info(status: Status) -> Iterator[Sample]:
     )
 
 
+def _missed(status: Status) -> Iterator[Sample]:
+    for code, missed in status.chain.heartbeats_missed:
+        yield Sample(missed, {"reason": code})
+
+
+def _contribution(status: Status) -> Iterator[Sample]:
+    for index, word in enumerate(status.chain.contribution):
+        yield Sample(float(word), {"word": str(index)})
+
+
 def _states(status: Status) -> Iterator[Sample]:
     for state in EngineState:
         yield Sample(status.engine.state is state, {"state": state.value})
@@ -231,6 +241,38 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         "When the last heartbeat was mined, in seconds since the epoch.",
         _one(lambda status: status.chain.last_heartbeat_at),
+    ),
+    Metric(
+        "plumise_chain_heartbeats_missed_total",
+        "counter",
+        "Heartbeats that were due since the daemon started, but not mined, by the reason's code.",
+        _missed,
+    ),
+    Metric("plumise_chain_epoch", "gauge", "The RewardPool's epoch.", _one(lambda status: status.chain.epoch)),
+    Metric("plumise_chain_contribution", "gauge", "The words that the RewardPool keeps of the agent.", _contribution),
+    Metric(
+        "plumise_chain_in_registry",
+        "gauge",
+        "1 if the AgentRegistry contract has the agent, 0 if not.",
+        _one(lambda status: status.chain.in_registry),
+    ),
+    Metric(
+        "plumise_chain_claims_total",
+        "counter",
+        "Rewards that were claimed since the daemon started.",
+        _one(lambda status: status.chain.claims),
+    ),
+    Metric(
+        "plumise_chain_claimed_plm_total",
+        "counter",
+        "What those claims brought.",
+        _one(lambda status: _plm(status.chain.claimed_wei)),
+    ),
+    Metric(
+        "plumise_chain_proofs_verified_total",
+        "counter",
+        "Proofs that the chain took since the daemon started.",
+        _one(lambda status: status.chain.proofs_verified),
     ),
     Metric(
         "plumise_chain_transactions_pending",

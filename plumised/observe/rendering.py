@@ -28,6 +28,9 @@ def to_json(status: Status) -> str:
     document["chain"] = {
         key: str(value) if key.endswith("_wei") and value is not None else value
         for key, value in asdict(status.chain).items()
+    } | {
+        "contribution": [str(word) for word in status.chain.contribution],
+        "heartbeats_missed": dict(status.chain.heartbeats_missed),
     }
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
@@ -133,7 +136,26 @@ def _chain(status: Status, chain: ChainStatus) -> Iterator[str]:
     yield _row("chain", f"{chain.chain_id}, agent {status.wallet.agent or 'not known'}, {registered}, {balance}")
     if chain.last_heartbeat_at is not None:
         transaction = f" ({chain.last_heartbeat_tx})" if chain.last_heartbeat_tx else ""
-        yield _row("", f"last heartbeat {_age(status, chain.last_heartbeat_at)} ago{transaction}")
+        missed = f", {count(chain.missed)} missed" if chain.missed else ""
+        yield _row("", f"last heartbeat {_age(status, chain.last_heartbeat_at)} ago{transaction}{missed}")
+    yield from _rewards(chain)
+    if chain.transaction is not None:
+        flying = chain.transaction
+        yield _row(
+            "",
+            f"transaction to {flying.purpose} on its way for {_age(status, flying.since)}"
+            f" (nonce {flying.nonce}, attempt {flying.attempts}, {flying.hash})",
+        )
+
+
+def _rewards(chain: ChainStatus) -> Iterator[str]:
+    if chain.pending_reward_wei is not None:
+        claimed = f", {amount(chain.claimed_wei)} claimed" if chain.claims else ""
+        yield _row("", f"reward {amount(chain.pending_reward_wei)} pending in epoch {chain.epoch}{claimed}")
+    if chain.claim_note is not None:
+        yield _row("", f"not claimed: {chain.claim_note.message}")
+    if chain.proofs_verified:
+        yield _row("", f"{count(chain.proofs_verified)} proofs on chain")
 
 
 def _problem(status: Status, problem: Problem) -> Iterator[str]:

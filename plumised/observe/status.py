@@ -167,6 +167,27 @@ class OracleStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class TransactionStatus:
+    """The transaction that is on its way.
+
+    Attributes:
+        purpose: what it is for.
+        nonce: of the agent.
+        hash: of its last signed form.
+        attempts: signed forms so far; each after the first pays more.
+        since: when the first was signed.
+        given_up: whether it is only watched any more.
+    """
+
+    purpose: str
+    nonce: int
+    hash: str
+    attempts: int
+    since: float
+    given_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ChainStatus:
     """The agent on chain. Amounts are in wei.
 
@@ -178,8 +199,21 @@ class ChainStatus:
         last_heartbeat_at: when the last heartbeat was mined.
         last_heartbeat_tx: its transaction.
         heartbeats: how many were mined since the daemon started.
+        heartbeats_missed: how many were due since then, but not mined, by the code of the reason.
+        last_missed: why the last one that was due is missing.
+        pending_reward_wei: what the RewardPool would pay.
+        epoch: of the RewardPool.
+        contribution: the words that the RewardPool keeps of the agent.
+        in_registry: whether the AgentRegistry contract has the agent; None where there is none.
+        registry_active: whether it has heard of it lately.
+        claims: rewards claimed since the daemon started.
+        claimed_wei: what they brought.
+        last_claim_tx: transaction of the last one.
+        claim_note: why the reward is not claimed by itself, where one is due.
+        proofs_verified: proofs that precompile 0x20 took since the daemon started.
         transactions_pending: sent, not mined.
-        trouble: why something on chain could not be done.
+        transaction: the one on its way.
+        troubles: why something on chain could not be done, gravest first.
     """
 
     enabled: bool
@@ -192,8 +226,25 @@ class ChainStatus:
     last_heartbeat_at: float | None = None
     last_heartbeat_tx: str | None = None
     heartbeats: int = 0
+    heartbeats_missed: tuple[tuple[str, int], ...] = ()
+    last_missed: Trouble | None = None
+    epoch: int | None = None
+    contribution: tuple[int, ...] = ()
+    in_registry: bool | None = None
+    registry_active: bool | None = None
+    claims: int = 0
+    claimed_wei: int = 0
+    last_claim_tx: str | None = None
+    claim_note: Trouble | None = None
+    proofs_verified: int = 0
     transactions_pending: int = 0
-    trouble: Trouble | None = None
+    transaction: TransactionStatus | None = None
+    troubles: tuple[Trouble, ...] = ()
+
+    @property
+    def missed(self) -> int:
+        """How many heartbeats were missed, whatever the reason."""
+        return sum(count for _, count in self.heartbeats_missed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 
 from plumised.cli import main
+from plumised.errors import PlumisedError
 from plumised.observe.control import MAX_WAITS, ControlServer
 from plumised.observe.control_client import (
     ControlClient,
@@ -25,6 +26,7 @@ from plumised.observe.control_client import (
     NoDaemonError,
 )
 from plumised.observe.control_socket import ControlSocketError, ControlSocketInUseError
+from plumised.observe.deeds import Deed, RewardsAnswer
 from plumised.observe.metrics_server import MetricsListenError, MetricsServer
 from plumised.observe.status import EngineState, Status
 from tests.unit.observe import statuses
@@ -36,6 +38,22 @@ if TYPE_CHECKING:
 PATIENCE_S = 20.0
 
 
+PLM = 10**18
+REWARDS = RewardsAnswer(
+    agent=statuses.AGENT,
+    pending_wei=2 * PLM,
+    epoch=12,
+    contribution=(1, 2, 3, 4, 5, 2**70),
+    in_registry=False,
+    registry_active=None,
+    automatic=False,
+    threshold_wei=PLM,
+    claims=0,
+    claimed_wei=0,
+    claim=Deed(done=False, message="The AgentRegistry does not have it", code="registry-missing", remedy="Register."),
+)
+
+
 class Node:
     """What the socket steers, with a status that a test sets."""
 
@@ -44,6 +62,10 @@ class Node:
         self.asked = asyncio.Event()
         self.stops = 0
         self.restarts = 0
+        self.chain_trouble: PlumisedError | None = None
+        self.may_claim = asyncio.Event()
+        self.may_claim.set()
+        self.claimed = Deed(done=True, message="2 PLM claimed", transaction="0x12", amount_wei=2 * PLM, cost_wei=7)
 
     def status(self) -> Status:
         self.asked.set()
@@ -54,6 +76,18 @@ class Node:
 
     def restart_engine(self) -> None:
         self.restarts += 1
+
+    async def rewards(self) -> RewardsAnswer:
+        if self.chain_trouble is not None:
+            raise self.chain_trouble
+        return REWARDS
+
+    async def claim(self, *, dry_run: bool) -> Deed:
+        await self.may_claim.wait()
+        return REWARDS.claim if dry_run else self.claimed
+
+    async def register(self, *, registry: bool, dry_run: bool) -> Deed:
+        return Deed(done=registry, message=f"registry {registry}, dry run {dry_run}", code="some-code", remedy="Do it.")
 
 
 @pytest.fixture
@@ -417,3 +451,57 @@ def leave_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(str(path))
         dead.listen()
+
+
+@pytest.mark.usefixtures("server")
+async def test_rewards_are_shown_with_what_the_registry_needs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await plumised("rewards", "--socket", str(path)) == 0
+    shown = capsys.readouterr().out
+    assert "pending       2 PLM, epoch 12\n" in shown
+    assert "registry      does not have the agent: run plumised register --registry\n" in shown
+    assert "(registry-missing)" in shown
+
+    assert await plumised("rewards", "--json", "--socket", str(path)) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["pending_wei"], told["contribution"][5], told["claim"]["done"]) == (str(2 * PLM), str(2**70), False)
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_claim_is_told_with_its_transaction(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await plumised("rewards", "--claim", "--socket", str(path)) == 0
+    assert capsys.readouterr().out == "2 PLM claimed (0x12)\n"
+
+    assert await plumised("rewards", "--claim", "--json", "--socket", str(path)) == 0
+    assert json.loads(capsys.readouterr().out)["amount_wei"] == str(2 * PLM)
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_claim_that_is_not_possible_is_one_line_and_1(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await plumised("rewards", "--claim", "--dry-run", "--socket", str(path)) == 1
+    assert capsys.readouterr().err == "plumised: The AgentRegistry does not have it (registry-missing). Register.\n"
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_claim_that_takes_longer_goes_on(path: Path, node: Node, capsys: pytest.CaptureFixture[str]) -> None:
+    node.may_claim.clear()
+    assert await plumised("rewards", "--claim", "--timeout", "0.05", "--socket", str(path)) == 75
+    assert "goes on" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_chain_that_cannot_be_asked_is_told(path: Path, node: Node, capsys: pytest.CaptureFixture[str]) -> None:
+    node.chain_trouble = PlumisedError("No endpoint answers", "Check chain.rpc_urls.")
+    assert await plumised("rewards", "--socket", str(path)) == 70
+    assert "No endpoint answers" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("server")
+async def test_registering_reaches_the_node_as_it_was_asked_for(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await plumised("register", "--registry", "--dry-run", "--socket", str(path)) == 0
+    assert capsys.readouterr().out == "registry True, dry run True\n"
+    assert await plumised("register", "--socket", str(path)) == 1
+    assert "registry False, dry run False" in capsys.readouterr().err
+
+
+async def test_a_trial_without_a_claim_is_a_mistake(path: Path) -> None:
+    assert await plumised("rewards", "--dry-run", "--socket", str(path)) == 64

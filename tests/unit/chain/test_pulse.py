@@ -24,11 +24,15 @@ def test_confirmed_heartbeat_makes_up_for_a_missed_one_but_does_not_uncount_it()
 
 
 def test_heartbeat_that_never_left_is_missed_but_not_sent() -> None:
-    assert pulse.after(Pulse(), Failed(PROBLEM), 1000.0) == Pulse(missed=1, last_missed=PROBLEM)
+    assert pulse.after(Pulse(), Failed(PROBLEM), 1000.0) == Pulse(
+        missed=1, last_missed=PROBLEM, missed_by=(("some-code", 1),)
+    )
 
 
 def test_heartbeat_that_got_lost_is_sent_and_missed() -> None:
-    assert pulse.after(Pulse(), Failed(PROBLEM, "0x1"), 1000.0) == Pulse(sent=1, missed=1, last_missed=PROBLEM)
+    assert pulse.after(Pulse(), Failed(PROBLEM, "0x1"), 1000.0) == Pulse(
+        sent=1, missed=1, last_missed=PROBLEM, missed_by=(("some-code", 1),)
+    )
 
 
 def test_reverted_heartbeat_is_missed_and_asks_for_the_registration() -> None:

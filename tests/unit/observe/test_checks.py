@@ -33,7 +33,7 @@ def test_a_healthy_node_has_no_problem_and_serves() -> None:
         (statuses.oracle(last_accepted_at=None), "reports-late", Severity.WARNING, "for 2 h"),
         (statuses.oracle(clock_skew_s=45.0), "clock-skew", Severity.WARNING, "45 s ahead of"),
         (statuses.oracle(clock_skew_s=-45.0), "clock-skew", Severity.WARNING, "45 s behind"),
-        (statuses.chain(trouble=TROUBLE), "some-code", Severity.WARNING, "Something is wrong"),
+        (statuses.chain(troubles=(TROUBLE,)), "some-code", Severity.WARNING, "Something is wrong"),
         (statuses.chain(registered=False), "not-registered", Severity.WARNING, AGENT),
         (statuses.chain(last_heartbeat_at=NOW - 301), "heartbeat-late", Severity.ERROR, "for 5 min"),
         (statuses.chain(last_heartbeat_at=None), "heartbeat-late", Severity.ERROR, "for 60 min"),
@@ -52,7 +52,7 @@ def test_a_problem_is_told(status: Status, code: str, severity: Severity, words:
     "status",
     [
         statuses.oracle(enabled=False, trouble=TROUBLE, last_accepted_at=None),
-        statuses.chain(enabled=False, trouble=TROUBLE, registered=False, balance_wei=0),
+        statuses.chain(enabled=False, troubles=(TROUBLE,), registered=False, balance_wei=0),
         statuses.chain(registered=None),
         statuses.chain(balance_wei=None),
         statuses.chain(heartbeats_due=False, last_heartbeat_at=None),
@@ -73,7 +73,7 @@ def test_errors_are_told_first() -> None:
 
 
 def test_one_code_is_told_once() -> None:
-    status = replace(statuses.chain(trouble=TROUBLE), oracle=statuses.oracle(trouble=TROUBLE).oracle)
+    status = replace(statuses.chain(troubles=(TROUBLE,)), oracle=statuses.oracle(trouble=TROUBLE).oracle)
 
     assert [problem.code for problem in problems(status)] == ["some-code"]
 
@@ -102,3 +102,14 @@ def test_a_node_whose_engine_does_not_answer_does_not_serve(status: Status) -> N
 
 def test_checks_have_names_of_their_own() -> None:
     assert len({check.name for check in CHECKS}) == len(CHECKS)
+
+
+def test_every_problem_of_the_chain_is_told() -> None:
+    troubles = tuple(replace(TROUBLE, code=code) for code in ("first", "second", "third"))
+    assert [problem.code for problem in problems(statuses.chain(troubles=troubles))] == ["first", "second", "third"]
+
+
+def test_the_gravest_of_one_code_is_told() -> None:
+    troubles = (replace(TROUBLE, message="grave"), replace(TROUBLE, message="light"))
+    (told,) = problems(statuses.chain(troubles=troubles))
+    assert told.message == "grave"

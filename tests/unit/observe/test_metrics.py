@@ -95,3 +95,21 @@ def test_the_document_has_every_metric_with_its_meaning() -> None:
     )
 
     assert rows == {(metric.name, metric.kind, metric.meaning) for metric in METRICS}
+
+
+def test_missed_heartbeats_are_exposed_by_their_reason() -> None:
+    text = exposition(statuses.chain(heartbeats_missed=(("rpc-none-usable", 2), ("heartbeat-pending", 1))))
+
+    assert value(text, 'plumise_chain_heartbeats_missed_total{reason="rpc-none-usable"}') == "2"
+    assert value(text, 'plumise_chain_heartbeats_missed_total{reason="heartbeat-pending"}') == "1"
+
+
+def test_rewards_are_exposed() -> None:
+    text = exposition(
+        statuses.chain(epoch=7, contribution=(1, 2, 3, 4, 5, 6), claims=2, claimed_wei=5 * 10**17, in_registry=False)
+    )
+
+    assert value(text, "plumise_chain_epoch") == "7"
+    assert value(text, 'plumise_chain_contribution{word="5"}') == "6.0"
+    assert value(text, "plumise_chain_claimed_plm_total") == "0.5"
+    assert value(text, "plumise_chain_in_registry") == "0"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plumised.observe.rendering import one_line, to_json, to_text
-from plumised.observe.status import EngineState, Status
+from plumised.observe.status import EngineState, Status, TransactionStatus
 from plumised.observe.wording import amount, count, duration
 from tests.unit.observe import statuses
 from tests.unit.observe.statuses import HEALTHY, NOW, TROUBLE
@@ -123,3 +123,20 @@ def test_durations_and_counts_in_words() -> None:
         *("0 s", "0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"),
     ]
     assert count(1234567) == "1 234 567"
+
+
+def test_rewards_missed_heartbeats_and_the_transaction_on_its_way_are_shown() -> None:
+    text = to_text(
+        statuses.chain(
+            pending_reward_wei=3 * 10**18,
+            epoch=7,
+            claims=1,
+            claimed_wei=10**18,
+            heartbeats_missed=(("heartbeat-pending", 3),),
+            transaction=TransactionStatus("heartbeat", 12, "0xcd", 2, NOW - 70),
+        )
+    )
+
+    assert "reward 3 PLM pending in epoch 7, 1 PLM claimed\n" in text
+    assert ", 3 missed\n" in text
+    assert "transaction to heartbeat on its way for 70 s (nonce 12, attempt 2, 0xcd)\n" in text
