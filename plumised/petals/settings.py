@@ -69,12 +69,14 @@ def prepare_process(job: EngineJob, environment: MutableMapping[str, str]) -> No
     try:
         runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         Path(job.cache_dir).mkdir(mode=0o750, parents=True, exist_ok=True)
+        # Handlers write there as they start; one that could not would be waited for without an end.
+        Path(job.tally_dir, job.incarnation).mkdir(mode=0o700, parents=True, exist_ok=True)
         clear_runtime_dir(job)
     except OSError as error:
         raise EngineError(
             "directory-not-writable",
             f"cannot prepare {error.filename}: {error.strerror}",
-            "Make [node] runtime_dir and cache_dir writable for the user of the service.",
+            "Make [node] state_dir, runtime_dir and cache_dir writable for the user of the service.",
             permanent=True,
         ) from error
     tempfile.tempdir = job.runtime_dir

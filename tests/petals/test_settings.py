@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import tempfile
@@ -24,7 +25,13 @@ def job() -> Iterator[EngineJob]:
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="plm-") as directory:
         yield EngineJob(
-            "life-1", "/s", "/t", f"{directory}/run", f"{directory}/cache/models", "tiny/bloom", f"{directory}/key"
+            incarnation="life-1",
+            socket="/s",
+            tally_dir=f"{directory}/tally",
+            runtime_dir=f"{directory}/run",
+            cache_dir=f"{directory}/cache/models",
+            model="tiny/bloom",
+            identity_file=f"{directory}/key",
         )
         tempfile.tempdir = before
 
@@ -88,14 +95,13 @@ def test_the_longest_runtime_directory_that_passes_still_holds_p2pd_s_sockets(jo
     assert refused(replace(job, runtime_dir=f"{directory}d")).failure.code == "runtime-dir-too-long"
 
 
-@pytest.mark.parametrize("which", ["runtime_dir", "cache_dir"])
+@pytest.mark.parametrize("which", ["runtime_dir", "cache_dir", "tally_dir"])
 def test_a_directory_that_cannot_be_made_is_named(job: EngineJob, which: str) -> None:
     file = Path(job.runtime_dir).with_name("file")
     file.touch()
     below = str(file / "below")
-    failure = refused(
-        replace(job, runtime_dir=below) if which == "runtime_dir" else replace(job, cache_dir=below)
-    ).failure
+    changed = EngineJob.from_json(json.dumps(json.loads(job.to_json()) | {which: below}))
+    failure = refused(changed).failure
     assert failure.code == "directory-not-writable"
     assert below in failure.message
 
