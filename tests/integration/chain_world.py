@@ -82,10 +82,12 @@ async def world(
     policy: FlightPolicy = FAST,
     fee_cap: int = CAP,
     timeout_s: float = 5.0,
+    verified_for_s: float = 10.0,
 ) -> AsyncIterator[World]:
     """Everything of the daemon that sends transactions, from start to end of one life of it."""
     ledger = await LedgerThread.open(directory / "ledger.db", time.time)
-    rpc = Rpc([urls] if isinstance(urls, str) else urls, CHAIN_ID, timeout_s=5.0, timing=STEADY)
+    addresses = [urls] if isinstance(urls, str) else urls
+    rpc = Rpc(addresses, CHAIN_ID, timeout_s=timeout_s, verified_for_s=verified_for_s, timing=STEADY)
     async with ledger, rpc:
         chain = ChainReader(rpc)
         queue = TransactionQueue(WALLET, chain, ledger, fee_cap=fee_cap, policy=policy, timing=STEADY)
