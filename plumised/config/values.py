@@ -104,7 +104,7 @@ def distinct(values: tuple[Item, ...]) -> tuple[Item, ...]:
 
 
 def node_name(value: str) -> str:
-    """A name that fits into the chain's word and into file names."""
+    """A short name that fits into file names."""
     if _NAME.fullmatch(value) and len(value.encode()) <= MAX_NAME_BYTES:
         return value
     raise UnfitError(
