@@ -89,7 +89,8 @@ def as_toml(value: object) -> str:
         case tuple():
             return "[" + ", ".join(as_toml(item) for item in value) + "]"
         case str() | Path() | Listen():
-            return json.dumps(str(value), ensure_ascii=False)
+            # TOML's strings are JSON's, but for DEL, which has to be escaped as the other control characters have.
+            return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
         case _:
             raise TypeError(f"{value!r} has no form in TOML")
 

@@ -74,7 +74,7 @@ def test_the_settings_have_the_tables_that_the_reference_has() -> None:
     assert all(Settings.model_fields[name].annotation is model for name, model in SECTIONS.items())
 
 
-@pytest.mark.parametrize("value", [True, 3, 2.5, 1e-9, 'a"b\\c\nd', ("x", "y"), ()])
+@pytest.mark.parametrize("value", [True, 3, 2.5, 1e-9, 'a"b\\c\nd', "\x7f", ("x", "y"), ()])
 def test_what_the_reference_writes_reads_back(value: object) -> None:
     read = tomli.loads(f"key = {reference.as_toml(value)}")["key"]
 
