@@ -227,6 +227,10 @@ class OracleSettings(Section, frozen=True):
     timeout_s: Annotated[float, Field(gt=0, le=55, allow_inf_nan=False)] = Field(
         15.0, description="How long one report may take, in seconds; at 60 s its timestamp is too old."
     )
+    proofs: bool = Field(
+        True,
+        description="Prove each served request with digests of what passed; metrics-v1 carries proofs, report-v1 not.",
+    )
     registration: Literal["auto", "always", "never"] = Field(
         "auto",
         description="Have the Oracle register the node: auto (when an endpoint is set or the wallet is empty), always "

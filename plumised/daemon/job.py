@@ -52,8 +52,16 @@ def engine_job(settings: Settings, places: Places, incarnation: str) -> EngineJo
         public_name=swarm.public_name,
         use_relay=swarm.use_relay,
         allow_pickle=engine.allow_pickle,
+        proofs=proofs_wanted(settings),
         drain_timeout_s=engine.stop_timeout_s * DRAIN_PART,
     )
+
+
+def proofs_wanted(settings: Settings) -> bool:
+    """Whether anybody takes proofs: an Oracle whose reports carry them, or the chain."""
+    oracle, chain = settings.oracle, settings.chain
+    carried = oracle.enabled and oracle.proofs and oracle.dialect != "report-v1"
+    return carried or (chain.enabled and chain.verify_on_chain)
 
 
 def engine_launch(engine: EngineSettings, places: Places) -> Launch:

@@ -38,13 +38,14 @@ from plumised.observe.status import NodeStatus, Status
 from plumised.oracle import Announcer, Dialect, OracleClient, Policy, Reporter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from plumised.chain.wallet import Wallet
     from plumised.config import Settings
     from plumised.daemon.directories import Places
     from plumised.ipc.messages import Usage
-    from plumised.ledger import LedgerDamagedError
+    from plumised.ledger import LedgerDamagedError, Proof
     from plumised.observe.deeds import Deed, RewardsAnswer
     from plumised.observe.notify import Notifier
     from plumised.observe.redaction import Redactor
@@ -134,6 +135,10 @@ class Node:
         """Keep the counters of one handler (see `plumised.engine.usage.UsageSink`)."""
         self._totals = await self._ledger.record_usage(incarnation, handler, usage)
 
+    async def add_proofs(self, proofs: Iterable[Proof]) -> None:
+        """Keep proofs of requests that were counted (see `plumised.engine.usage.UsageSink`)."""
+        await self._ledger.add_proofs(proofs)
+
     async def close_incarnation(self, incarnation: str) -> None:
         """No handler of this incarnation counts any more (see `plumised.engine.usage.UsageSink`)."""
         self._totals = await self._ledger.close_incarnation(incarnation)
@@ -193,7 +198,9 @@ class Node:
             dialect=None if oracle.dialect == "auto" else Dialect(oracle.dialect),
             signer=wallet,
             ledger=self._ledger,
-            policy=Policy(interval_s=oracle.interval_s),
+            policy=Policy(interval_s=oracle.interval_s)
+            if oracle.proofs
+            else Policy(interval_s=oracle.interval_s, proofs_per_report=0),
             clock=time.time,
             monotonic=time.monotonic,
             random=random.random,

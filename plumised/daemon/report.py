@@ -142,6 +142,8 @@ def _oracle(settings: Settings, reporter: ReporterSnapshot | None, fault: Troubl
         tokens_reported=reporter.reported.tokens,
         requests_reported=reporter.reported.requests,
         clock_skew_s=reporter.clock_skew_s,
+        proofs_waiting=reporter.proofs_waiting,
+        proofs_accepted=reporter.proofs_accepted,
         trouble=trouble,
     )
 

@@ -110,7 +110,7 @@ class Engine:
         self._jitter = jitter
         self._name = name
         self._file = EngineFile(places.engine_file)
-        self._book = UsageBook(sink, places.tally_dir, self._policy.sink_retry_s)
+        self._book = UsageBook(sink, places.tally_dir, self._policy.sink_retry_s, self._policy.proofs_s)
         self._attention = Attention(clock(), 3 * self._policy.tick_s)
         self._attentive_now = 0.0
         self._supervision = Supervision(since=clock())
@@ -133,14 +133,18 @@ class Engine:
         """
         become_subreaper()
         async with EngineSocket(self._places.socket, self) as socket, self._group as group:
-            book = group.create_task(self._book.run(), name="engine-usage")
+            book = [
+                group.create_task(self._book.run(), name="engine-usage"),
+                group.create_task(self._book.collect_proofs(), name="engine-proofs"),
+            ]
             self._running = True
             self._socket = socket
             if not self._stop_wanted:
                 self._dispatch(Start())
             while not (self._stop_wanted and isinstance(self._supervision.state, Idle)):
                 await self._watch()
-            book.cancel()
+            for task in book:
+                task.cancel()
 
     def stop(self) -> None:
         """End the engine in order, for good. `run` returns when nothing of it is left."""

@@ -28,6 +28,7 @@ class EnginePolicy:
         stable_s: a run that served so long is stable and clears the record of failures.
         failed_retry_s: wait before another try after a crash loop or a failure that is permanent.
         sink_retry_s: wait before usage that the ledger refused is offered again.
+        proofs_s: between two looks at what a running engine has proven.
     """
 
     tick_s: float = 1.0
@@ -48,3 +49,4 @@ class EnginePolicy:
     stable_s: float = 120.0
     failed_retry_s: float = 600.0
     sink_retry_s: float = 5.0
+    proofs_s: float = 5.0

@@ -51,6 +51,7 @@ class EngineJob:
         use_relay: reach and be reached through relays.
         allow_pickle: load checkpoints that are pickles.
         join_timeout_s: seconds to find a peer before the attempt counts as failed.
+        proofs: digest the hidden states of every request, see `proofs`.
         drain_timeout_s: seconds that open sessions may still last when the engine is asked to stop.
     """
 
@@ -86,6 +87,7 @@ class EngineJob:
     public_name: str | None = None
     use_relay: bool = False
     allow_pickle: bool = False
+    proofs: bool = True
     join_timeout_s: float = 60.0
     drain_timeout_s: float = 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from plumised.ledger.records import Proof, StoredProof
@@ -11,6 +12,11 @@ if TYPE_CHECKING:
 
     from plumised.ledger.database import Database, Row
 
+_log = logging.getLogger(__name__)
+
+_WAITING_KEPT = 250_000
+"""Proofs that wait at most, about 90 MB; the oldest go first. An Oracle that takes none must not fill the disk."""
+
 _DELIVERED_KEPT = 100_000
 """Delivered and refused proofs that are remembered, so that a repeated one is known."""
 
@@ -18,11 +24,14 @@ _DELIVERED_KEPT = 100_000
 class ProofTable:
     """States: waiting, carried (by the report in flight), delivered, refused."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, waiting_kept: int = _WAITING_KEPT) -> None:
         self._database = database
+        self._waiting_kept = waiting_kept
 
     def add(self, proofs: Iterable[Proof]) -> None:
         """Put proofs into the outbox; those whose key is known are left as they are.
+
+        Where too many wait, the oldest are given up, and the log says so.
 
         Raises:
             ValueError: a token count below 1, which the Oracle refuses.
@@ -38,6 +47,13 @@ class ProofTable:
                     " VALUES (?, ?, ?, ?, ?, 'waiting')",
                     (proof.key, proof.model_hash, proof.input_hash, proof.output_hash, proof.token_count),
                 )
+            given_up = self._database.execute(
+                "DELETE FROM proofs WHERE state = 'waiting' AND id <= (SELECT id FROM proofs WHERE state = 'waiting'"
+                " ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (self._waiting_kept,),
+            )
+        if given_up:
+            _log.warning("%d proofs are given up: more than %d wait to be reported", given_up, self._waiting_kept)
 
     def waiting(self, limit: int) -> tuple[StoredProof, ...]:
         """The oldest `limit` proofs that no report carries.

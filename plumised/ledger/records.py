@@ -130,12 +130,14 @@ class ReportBooks:
         accepted: None before the first acceptance that this ledger knows of.
         in_flight: None when there is nothing unsettled.
         last_signed: the greatest timestamp that was ever given out; 0 before the first.
+        proofs_waiting: how many proofs no report carries.
     """
 
     totals: Totals
     accepted: AcceptedReport | None
     in_flight: ReportInFlight | None
     last_signed: int
+    proofs_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

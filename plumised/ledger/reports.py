@@ -28,7 +28,13 @@ class ReportTable:
             LedgerError: the file cannot be read.
         """
         with self._database.transaction():
-            return ReportBooks(self._usage.totals(), self._accepted(), self._in_flight(), self._last_signed())
+            return ReportBooks(
+                totals=self._usage.totals(),
+                accepted=self._accepted(),
+                in_flight=self._in_flight(),
+                last_signed=self._last_signed(),
+                proofs_waiting=self._proofs.count_waiting(),
+            )
 
     def next_timestamp(self, now: int) -> int:
         """Give out `now`, or the second after the last one given out where that is later. Durable on return.

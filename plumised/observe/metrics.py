@@ -207,6 +207,18 @@ METRICS: tuple[Metric, ...] = (
         _one(lambda status: status.oracle.last_accepted_at),
     ),
     Metric(
+        "plumise_oracle_proofs_accepted_total",
+        "counter",
+        "Proofs of requests that the Oracle accepted since the daemon started.",
+        _one(lambda status: status.oracle.proofs_accepted),
+    ),
+    Metric(
+        "plumise_oracle_proofs_waiting",
+        "gauge",
+        "Proofs of requests that the Oracle is not known to have accepted.",
+        _one(lambda status: status.oracle.proofs_waiting),
+    ),
+    Metric(
         "plumise_oracle_clock_skew_seconds",
         "gauge",
         "How far this machine's clock is ahead of the Oracle's.",

@@ -150,6 +150,8 @@ class OracleStatus:
         reports_accepted: how many it accepted since the daemon started.
         tokens_reported: tokens in the last accepted report.
         requests_reported: requests in it.
+        proofs_waiting: proofs that it is not known to have taken.
+        proofs_accepted: proofs that it took since the daemon started.
         clock_skew_s: how far our clock is ahead of the Oracle's.
         trouble: why the last report was not accepted.
     """
@@ -162,6 +164,8 @@ class OracleStatus:
     reports_accepted: int = 0
     tokens_reported: int = 0
     requests_reported: int = 0
+    proofs_waiting: int = 0
+    proofs_accepted: int = 0
     clock_skew_s: float | None = None
     trouble: Trouble | None = None
 

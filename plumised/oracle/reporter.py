@@ -94,6 +94,7 @@ class Reporter:
         self._limits = Limits(policy.greatest_tokens, policy.greatest_requests, policy.proofs_per_report)
         self._books: ReportBooks | None = None
         self._left_out = False
+        self._proofs_accepted = 0
         self._failures = 0
         self._problem: ReporterProblem | None = None
         self._next_try_at: float | None = None
@@ -116,6 +117,8 @@ class Reporter:
             clock_skew_s=self._clocks.skew_s,
             problem=self._problem,
             next_try_at=self._next_try_at,
+            proofs_waiting=self._proofs_waiting(),
+            proofs_accepted=self._proofs_accepted,
         )
 
     async def run(self) -> None:
@@ -164,7 +167,7 @@ class Reporter:
             async with asyncio.timeout(within_s):
                 while True:
                     books = await self._ledger.report_books()
-                    if not unreported(books, self._account()):
+                    if not unreported(books, self._account(), self._limits):
                         return True
                     pause = await self.turn()
                     if self._problem is not None:
@@ -191,7 +194,7 @@ class Reporter:
                         return self._failed(unreachable(self._client.url, sight.trouble))
                 case Settle():
                     await self._accept(step.report)
-                    if not unreported(self._books, self._account()):
+                    if not unreported(self._books, self._account(), self._limits):
                         self._left_out = False
                         return self._succeeded()
                 case Forget() | Skip():
@@ -243,6 +246,7 @@ class Reporter:
         first = self._books is None or self._books.accepted is None
         accepted = await self._ledger.accept_report(report.timestamp, self._clock())
         self._books = await self._ledger.report_books()
+        self._proofs_accepted += len(report.proofs)
         log.log(
             logging.INFO if first else logging.DEBUG,
             "the Oracle at %s has booked %d tokens of %d requests in all (report of %d)",
@@ -297,7 +301,14 @@ class Reporter:
         self._problem = None
         self._failures = 0
         pause = interval_s(self._policy, self._random())
-        return min(_SOON_S, pause) if self._left_out else pause
+        more = self._books is not None and self._books.proofs_waiting >= self._limits.proofs > 0
+        backlog = more and self._dialect.current.carries_proofs
+        return min(_SOON_S, pause) if self._left_out or backlog else pause
+
+    def _proofs_waiting(self) -> int:
+        if self._books is None:
+            return 0
+        return self._books.proofs_waiting + (len(self._books.in_flight.proofs) if self._books.in_flight else 0)
 
     def _held(self, hold: Hold) -> float:
         pause = None if hold.seconds is None else min(hold.seconds, self._policy.last_backoff_s)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from plumised.ledger import Figures
+from plumised.oracle.formats import Dialect
 
 if TYPE_CHECKING:
     from plumised.ledger import AcceptedReport, Account, ReportBooks, ReportInFlight, Totals
@@ -107,8 +108,10 @@ def average_latency_ms(figures: Figures) -> float:
     return round(figures.service_us / figures.requests / 1000, 3) if figures.requests > 0 else 0.0
 
 
-def unreported(books: ReportBooks, account: Account) -> bool:
-    """Whether there is work that the Oracle is not known to have booked."""
+def unreported(books: ReportBooks, account: Account, limits: Limits) -> bool:
+    """Whether there is work or a proof of it that the Oracle is not known to have taken."""
+    if books.proofs_waiting and limits.proofs and Dialect(account.dialect).carries_proofs:
+        return True
     totals = Figures.of(books.totals)
     accepted = books.accepted
     done = accepted.covered if accepted else Figures()

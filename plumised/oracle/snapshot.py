@@ -43,6 +43,8 @@ class ReporterSnapshot:
         clock_skew_s: how far this clock is ahead of the Oracle's, or None where that is not known.
         problem: what is wrong, or None.
         next_try_at: wall clock of the next report, seconds since the epoch; None before the first turn has ended.
+        proofs_waiting: proofs that the Oracle is not known to have taken, as of the last turn.
+        proofs_accepted: proofs that it took since this reporter was made.
     """
 
     agent: str
@@ -55,3 +57,5 @@ class ReporterSnapshot:
     clock_skew_s: float | None
     problem: ReporterProblem | None
     next_try_at: float | None
+    proofs_waiting: int = 0
+    proofs_accepted: int = 0

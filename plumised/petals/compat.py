@@ -10,7 +10,13 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-REQUIRED: Final = {"petals": "2.2.0.post1", "hivemind": "1.1.12", "transformers": "4.34.1", "torch": "2.13"}
+REQUIRED: Final = {
+    "petals": "2.2.0.post1",
+    "hivemind": "1.1.12",
+    "transformers": "4.34.1",
+    "torch": "2.13",
+    "pycryptodome": "3.",
+}
 """Distributions whose internals this package relies on, with the versions it was made for (prefixes)."""
 
 _REEXPORTS: Final = {

@@ -23,7 +23,9 @@ from plumised.ledger import LedgerThread, LedgerUnavailableError
 from tests.integration.bench import DEADLINE_S, LAUNCH, POLICY, Bench, eventually, running, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
+
+    from plumised.ledger import Proof
 
 
 @pytest.fixture
@@ -289,6 +291,10 @@ class Hesitant:
     async def record_usage(self, incarnation: str, handler: str, usage: Usage) -> None:
         self.hesitate()
         await self.ledger.record_usage(incarnation, handler, usage)
+
+    async def add_proofs(self, proofs: Iterable[Proof]) -> None:
+        self.hesitate()
+        await self.ledger.add_proofs(proofs)
 
     async def close_incarnation(self, incarnation: str) -> None:
         self.hesitate()

@@ -1,9 +1,13 @@
 """How much is reported: an Oracle that books differences ends with exactly the work that was served."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plumised.ledger import AcceptedReport, Figures, ReportInFlight
+from plumised.oracle.formats import Dialect
 from plumised.oracle.shares import Limits, average_latency_ms, lowered, next_share, unreported
 from tests.devnet.oracle.booking import Account as Booked
 from tests.devnet.oracle.booking import book
@@ -45,7 +49,8 @@ class Books:
         self.agent_url += "x"
 
     def settle(self) -> None:
-        while unreported(books(totals(self.tokens, self.requests), self.accepted), account(url=self.agent_url)):
+        here = account(url=self.agent_url)
+        while unreported(books(totals(self.tokens, self.requests), self.accepted), here, LIMITS):
             self.report(answer_lost=False)
 
 
@@ -132,6 +137,18 @@ def test_without_requests_there_is_no_latency() -> None:
 
 def test_a_report_in_flight_is_unreported_work() -> None:
     done = accepted(Figures(), Figures(5, 5, 0))
-    assert unreported(books(totals(5), done, flying()), account())
-    assert not unreported(books(totals(5), done), account())
-    assert unreported(books(totals(6), done), account())
+    assert unreported(books(totals(5), done, flying()), account(), LIMITS)
+    assert not unreported(books(totals(5), done), account(), LIMITS)
+    assert unreported(books(totals(6), done), account(), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "proofs", "expected"),
+    [(Dialect.METRICS_V1, 10, True), (Dialect.METRICS_V1, 0, False), (Dialect.REPORT_V1, 10, False)],
+)
+def test_a_waiting_proof_is_unreported_where_reports_carry_proofs(
+    dialect: Dialect, proofs: int, expected: bool
+) -> None:
+    here = account(dialect=dialect)
+    reported = replace(books(totals(5), accepted(Figures(), Figures.of(totals(5)), here)), proofs_waiting=1)
+    assert unreported(reported, here, replace(LIMITS, proofs=proofs)) is expected
