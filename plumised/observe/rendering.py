@@ -161,4 +161,4 @@ def _rewards(chain: ChainStatus) -> Iterator[str]:
 def _problem(status: Status, problem: Problem) -> Iterator[str]:
     retry = "" if problem.next_try_at is None else f" Next try in {duration(problem.next_try_at - status.at)}."
     yield _row(str(problem.severity), f"{problem.message} ({problem.code}).")
-    yield _row("", f"{problem.remedy}{retry}")
+    yield _row("", f"{problem.remedy.rstrip('.')}.{retry}")

@@ -1,6 +1,10 @@
 """Bad input and bad days: whatever is wrong, the node says what and what to do, and keeps the work that it counted.
 
 Where only the operator can help the daemon ends with status 78; whatever may pass is in its status, and it goes on.
+
+A clock that jumps cannot be given to one process alone. The parts are given one in tests/unit/ledger/test_reports.py
+(signed timestamps), tests/unit/oracle/test_planning.py and tests/integration/test_reporter.py (reports), and
+tests/unit/engine/test_pulse.py (health, which goes by the monotonic clock).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,12 @@ def test_the_text_tells_a_problem_with_remedy_and_next_try() -> None:
     text = to_text(statuses.oracle(trouble=TROUBLE))
 
     assert text.endswith("warning  Something is wrong (some-code).\n         Do something. Next try in 30 s.\n")
+
+
+def test_a_remedy_without_a_full_stop_gets_one_before_the_next_try() -> None:
+    text = to_text(statuses.oracle(trouble=replace(TROUBLE, remedy="do something")))
+
+    assert "do something. Next try in 30 s.\n" in text
 
 
 def test_the_text_shows_the_last_lines_of_a_failed_engine() -> None:
