@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from plumised.chain.addresses import REWARD_POOL
 from plumised.chain.agent import ChainAgent, Rhythm
 from plumised.ledger.thread import LedgerThread
 from tests.devnet.chain import CHAIN_ID
@@ -54,6 +55,7 @@ async def agent(  # noqa: PLR0913 # a test says only what matters to it
     sponsor: Sponsor | None = None,
     low_balance_wei: int = 0,
     registry: str | None = None,
+    reward_pool: str = REWARD_POOL,
     claiming: ClaimPolicy | None = None,
     proving: ProvingPolicy | None = None,
     fee_cap: int = CAP,
@@ -76,6 +78,7 @@ async def agent(  # noqa: PLR0913 # a test says only what matters to it
             rpc_timeout_s=2.0,
             rhythm=BRISK,
             registry=registry,
+            reward_pool=reward_pool,
             claiming=claiming,
             proving=proving,
             policy=policy,

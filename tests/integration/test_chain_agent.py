@@ -240,3 +240,42 @@ async def test_chain_side_that_ended_can_be_run_again(tmp_path: Path) -> None:
             await confirmed(node, before + 1)
             mined = await chain.admin.transactions(AGENT)
             assert [each.nonce for each in mined] == list(range(len(mined)))
+
+
+async def test_heartbeat_in_flight_at_a_crash_is_counted_when_it_is_taken_up(tmp_path: Path) -> None:
+    async with DevChain(funds={AGENT: PLM}) as chain:
+        async with agent(tmp_path, chain.url) as node:
+            await confirmed(node)
+            await chain.admin.set_mining(MiningMode.MANUAL)
+            (waiting,) = await chain.admin.wait_for(chain.admin.pool)
+        mined = len(await chain.admin.heartbeats(AGENT))
+        silent = Engine(serving=False)
+        async with agent(tmp_path, chain.url, engine=silent) as node:
+            await eventually(node.snapshot, lambda seen: seen.queue.in_flight is not None)
+            await chain.admin.set_mining(MiningMode.INSTANT)
+            seen = await confirmed(node)
+
+        assert (seen.pulse.confirmed, seen.pulse.missed) == (1, 0)
+        assert len(await chain.admin.heartbeats(AGENT)) == mined + 1
+        assert waiting.nonce in {each.transaction.nonce for each in await chain.admin.heartbeats(AGENT)}
+
+
+async def test_missed_heartbeats_are_counted_by_their_reason(tmp_path: Path) -> None:
+    async with DevChain(funds={AGENT: PLM}) as chain, agent(tmp_path, chain.url) as node:
+        await confirmed(node)
+        await chain.admin.fault(FaultMode.REFUSE)
+        await eventually(node.snapshot, lambda seen: dict(seen.pulse.missed_by).get("rpc-none-usable", 0) >= 2)
+        await chain.admin.clear_faults()
+        after = await confirmed(node, node.snapshot().pulse.confirmed + 1)
+
+        assert sum(dict(after.pulse.missed_by).values()) == after.pulse.missed
+
+
+async def test_several_problems_are_told_at_once(tmp_path: Path) -> None:
+    async with (
+        DevChain(base_fee=5_000_001) as chain,
+        agent(tmp_path, chain.url, low_balance_wei=PLM, reward_pool="0x" + "11" * 20) as node,
+    ):
+        wanted = {"insufficient-funds", "balance-low", "rewards-unreadable", "agent-unregistered"}
+        seen = await eventually(node.snapshot, lambda seen: wanted <= {each.code for each in seen.problems})
+        assert all(each.remedy for each in seen.problems)
