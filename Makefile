@@ -36,7 +36,7 @@ check: env ## style, types, import contracts
 
 .PHONY: test
 test: env ## every test
-	$(DEV)/bin/pytest -n $(WORKERS) --dist loadgroup --ignore tests/petals $(PYTEST_ARGS)
+	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/petals $(PYTEST_ARGS)
 	$(ENGINE_TEST)/bin/pytest tests/petals $(PYTEST_ARGS)
 
 .PHONY: bench

@@ -18,7 +18,7 @@ from tests.devnet.node import DevNode, key
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("chain-daemon")]
+pytestmark = pytest.mark.timeout(180)
 
 NO_ENGINE = Path("/nonexistent/python")
 PLM = 10**18

@@ -35,7 +35,6 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.engine,
     pytest.mark.timeout(300),
-    pytest.mark.xdist_group("no-secrets"),
 ]
 
 KEY = bytes([0xAB]) * 32

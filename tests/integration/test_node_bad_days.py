@@ -35,7 +35,7 @@ from tests.unit.ledger.histories import damage_beneath
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("node-bad-days")]
+pytestmark = pytest.mark.timeout(180)
 
 BLOCKS = 2
 EARLIER_TOKENS = 40

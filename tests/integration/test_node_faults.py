@@ -33,7 +33,6 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.engine,
     pytest.mark.timeout(300),
-    pytest.mark.xdist_group("node-faults"),
 ]
 
 BLOCKS = 4
