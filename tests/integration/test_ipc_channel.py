@@ -331,9 +331,9 @@ async def test_a_child_of_a_fork_does_not_keep_the_connection_open(path: Path) -
         "child = os.fork()\n"
         "if child == 0:\n"
         "    try: channel.publish(Beat(loop=2))\n"
-        "    except RuntimeError: print('not mine', flush=True)\n"
+        "    except RuntimeError: os.write(1, b'not mine\\n')\n"
         "    signal.pause()\n"
-        "print(child, flush=True); sys.stdin.readline(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.write(1, b'%d\\n' % child); sys.stdin.readline(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     async with opened(path, ear):
         with subprocess.Popen(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import signal
 import stat
@@ -87,18 +88,24 @@ class Evidence:
         daemon = psutil.Process(node.process.pid)
         engine = daemon.children(recursive=True)
         for process in (daemon, *engine):
-            name = f"{process.name()} {process.pid}"
-            for what in ("environ", "cmdline"):
-                self.shown[f"{name} {what}"] = Path(f"/proc/{process.pid}/{what}").read_bytes()
-            limits = Path(f"/proc/{process.pid}/limits").read_text()
-            self.core_limits |= {tuple(line.split()[4:6]) for line in limits.splitlines() if "core file" in line}
+            # Short-lived helpers of the engine may end while they are looked at.
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
+                self._look_at_process(process)
         for process in engine:
-            self._look_into(process)
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
+                self._look_into(process)
         for name, process in (("daemon", daemon), ("engine", engine[0])):
             seen = Path(f"/proc/{process.pid}/environ").stat()
             self.owners[name] = (seen.st_uid, seen.st_gid)
             self.identities[name] = (process.uids().effective, process.gids().effective)
         self.read_all(node.directory, "during")
+
+    def _look_at_process(self, process: psutil.Process) -> None:
+        name = f"{process.name()} {process.pid}"
+        for what in ("environ", "cmdline"):
+            self.shown[f"{name} {what}"] = Path(f"/proc/{process.pid}/{what}").read_bytes()
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        self.core_limits |= {tuple(line.split()[4:6]) for line in limits.splitlines() if "core file" in line}
 
     def _look_into(self, process: psutil.Process) -> None:
         self.targets |= {mapping.path for mapping in process.memory_maps()}
