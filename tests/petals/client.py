@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tests.petals.engine_process import ENGINE_PYTHON, ROOT
@@ -19,6 +20,31 @@ if TYPE_CHECKING:
 
 class ClientError(Exception):
     """The swarm did not do what the client asked for."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the client sent and received in one request.
+
+    Attributes:
+        place: of the files, without their endings.
+    """
+
+    place: Path
+
+    @property
+    def sent(self) -> bytes:
+        """The values of all hidden states, and of gradients, that were sent."""
+        return self.place.with_name(self.place.name + ".sent").read_bytes()
+
+    @property
+    def received(self) -> bytes:
+        """The same of what came back."""
+        return self.place.with_name(self.place.name + ".received").read_bytes()
+
+
+def _place(keep: Kept | None) -> str | None:
+    return None if keep is None else str(keep.place)
 
 
 class SwarmClient:
@@ -60,21 +86,32 @@ class SwarmClient:
         """Open an inference session; the servers hear of it with the first step."""
         self._ask(do="open", session=session, prefix=prefix, max_length=max_length)
 
-    def step(self, session: str, *, batch: int = 1, length: int = 1, prefix: str = "test") -> list[int] | None:
+    def step(
+        self, session: str, *, batch: int = 1, length: int = 1, prefix: str = "test", keep: Kept | None = None
+    ) -> list[int] | None:
         """One step of a session; the shape of the hidden states that came back."""
-        return self._ask(do="step", session=session, prefix=prefix, batch=batch, length=length)
+        return self._ask(do="step", session=session, prefix=prefix, batch=batch, length=length, keep=_place(keep))
 
     def close(self, session: str, *, prefix: str = "test") -> None:
         """End a session."""
         self._ask(do="close", session=session, prefix=prefix)
 
-    def forward(self, *, batch: int, length: int, streamed: bool = False, prefix: str = "test") -> list[int] | None:
+    def forward(
+        self, *, batch: int, length: int, streamed: bool = False, prefix: str = "test", keep: Kept | None = None
+    ) -> list[int] | None:
         """One forward pass."""
-        return self._ask(do="forward", prefix=prefix, batch=batch, length=length, streamed=streamed)
+        return self._pass("forward", batch, length, streamed, prefix, keep)
 
-    def backward(self, *, batch: int, length: int, streamed: bool = False, prefix: str = "test") -> list[int] | None:
+    def backward(
+        self, *, batch: int, length: int, streamed: bool = False, prefix: str = "test", keep: Kept | None = None
+    ) -> list[int] | None:
         """One backward pass."""
-        return self._ask(do="backward", prefix=prefix, batch=batch, length=length, streamed=streamed)
+        return self._pass("backward", batch, length, streamed, prefix, keep)
+
+    def _pass(
+        self, do: str, batch: int, length: int, streamed: bool, prefix: str, keep: Kept | None
+    ) -> list[int] | None:
+        return self._ask(do=do, prefix=prefix, batch=batch, length=length, streamed=streamed, keep=_place(keep))
 
     def _ask(self, **request: object) -> list[int] | None:
         stdin = self._running().stdin

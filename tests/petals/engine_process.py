@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from plumised.ipc.job import EngineJob
 from plumised.ipc.messages import Counters, Phase, State, Usage
+from plumised.ipc.proofs import ServedRequest, read_segment, segments
 from plumised.ipc.tally import tallies
 from tests.petals.recorder import Recorder
 from tests.petals.waiting import DEADLINE_S, eventually
@@ -216,6 +217,20 @@ class EngineProcess:
         """What its handlers have on disk, together."""
         found = [tally.usage for tally in tallies(Path(self.job.tally_dir))]
         return total([usage for usage in found if usage is not None])
+
+    def proven(self) -> list[ServedRequest]:
+        """What its handlers have on disk of every request, as far as it is counted."""
+        directory = Path(self.job.tally_dir)
+        found: list[ServedRequest] = []
+        for tally in tallies(directory):
+            assert tally.usage is not None
+            counted = sum(getattr(tally.usage, kind.name).steps for kind in fields(Usage))
+            for segment in segments(directory):
+                if (segment.incarnation, segment.handler) == (tally.incarnation, tally.handler):
+                    content = read_segment(segment.path, counted)
+                    assert content is not None
+                    found += content.requests
+        return found
 
     def reported(self, since: int = 0) -> Usage:
         """What its handlers have said last over the socket, together."""

@@ -4,7 +4,9 @@
 
 Requests, each with the `prefix` of the blocks' names, and with `batch` and `length` where tokens go:
 {"do": "open", "session": name, "max_length": int}, {"do": "step", "session": name}, {"do": "close", "session": name},
-{"do": "forward"}, {"do": "backward"}; the last two take `"streamed": true` for the streaming form of the RPC.
+{"do": "forward"}, {"do": "backward"}; the last two take `"streamed": true` for the streaming form of the RPC. With
+`"keep": path`, what a step or pass sends is appended to `path`.sent and what comes back to `path`.received: the values
+alone, little-endian.
 Answers: {"shape": [int, …] or null} with the shape of what came back, or {"error": text}. First of all comes
 {"shape": null} when the client is ready.
 """
@@ -17,6 +19,7 @@ import os
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -52,7 +55,9 @@ class Client:
             case "open":
                 self._sessions[session] = InferenceSession(blocks.sequence_manager, request["max_length"])
             case "step":
-                result = self._sessions[session].step(self._hidden(blocks, request))
+                hidden = self._hidden(blocks, request)
+                result = self._sessions[session].step(hidden)
+                keep(request, [hidden], result)
             case "close":
                 self._sessions.pop(session).close()
             case "forward" | "backward":
@@ -98,12 +103,24 @@ class Client:
         if request["do"] == "forward":
             outputs, _, _ = RemoteExpertWorker.run_coroutine(sequential_forward(hidden, DUMMY, manager))
             result: torch.Tensor = outputs
+            keep(request, [hidden], result)
             return result
         spans = manager.make_sequence(0, len(blocks), mode="max_throughput")
-        gradients = [self._hidden(blocks, request)]
-        grads, _ = RemoteExpertWorker.run_coroutine(sequential_backward(gradients, [hidden], DUMMY, spans, manager))
+        given = [self._hidden(blocks, request)]
+        grads, _ = RemoteExpertWorker.run_coroutine(sequential_backward([*given], [hidden], DUMMY, spans, manager))
         gradient: torch.Tensor = grads[0]
+        keep(request, [hidden, *given], gradient)
         return gradient
+
+
+def keep(request: dict[str, Any], sent: Sequence[torch.Tensor], received: torch.Tensor) -> None:
+    """Append the values to the files that the request names."""
+    path = request.get("keep")
+    if path is None:
+        return
+    for name, tensors in (("sent", sent), ("received", [received])):
+        with Path(f"{path}.{name}").open("ab") as file:
+            file.writelines(tensor.detach().contiguous().numpy().astype("<f4").tobytes() for tensor in tensors)
 
 
 def main(argv: list[str]) -> int:
