@@ -39,6 +39,16 @@ test: env ## every test
 	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/petals $(PYTEST_ARGS)
 	$(ENGINE_TEST)/bin/pytest tests/petals $(PYTEST_ARGS)
 
+HISTORIES ?= 20000
+.PHONY: histories
+histories: env ## the crediting property over HISTORIES=20000 random histories that no test has seen
+	HISTORIES=$(HISTORIES) FIRST_SEED=$${FIRST_SEED:-$$(date +%s)} $(DEV)/bin/pytest -n $(WORKERS) --dist load \
+		tests/integration/test_histories.py $(PYTEST_ARGS)
+
+.PHONY: crediting
+crediting: env ## 200 sessions while engines, daemons and the Oracle are killed; writes build/crediting.json
+	@$(DEV)/bin/python -m tests.e2e.live_crediting $(ARGS)
+
 .PHONY: bench
 bench: env ## what the daemon costs, idle and under load; writes build/bench-daemon.json
 	@$(DEV)/bin/python -m tests.bench.daemon $(ARGS)
