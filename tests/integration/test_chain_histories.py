@@ -194,6 +194,7 @@ class History(RuleBasedStateMachine):
             lambda status: status.in_flight is None and not status.waiting and not self.unfinished(),
             PATIENCE_S,
         )
+        await eventually(self.node.rpc.status, lambda status: status.endpoints[0].retry_in_s == 0)
         registered = await self.chain.admin.agent(AGENT) is not None
         outcome = await self.node.queue.submit(BEAT if registered else REGISTER)
         assert isinstance(outcome, Confirmed), outcome
