@@ -175,6 +175,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--max-new-tokens", type=int, default=64)
     arguments = parser.parse_args(argv)
     BUILD.mkdir(parents=True, exist_ok=True)
+    # The agents are the same in every run; an Oracle that remembers them would book on top of the last run.
+    for leftover in BUILD.glob("oracle.sqlite*"):
+        leftover.unlink()
     screen = Screen()
     summary = asyncio.run(demo(arguments.prompt, arguments.max_new_tokens, screen))
     screen.nodes(summary.nodes)
