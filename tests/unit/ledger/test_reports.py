@@ -135,6 +135,14 @@ def test_recent_proofs_are_the_newest_beyond_a_place_whatever_became_of_them(tmp
     ledger.close()
 
 
+def test_the_books_tell_how_many_proofs_wait(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    ledger.proofs.add([proof(0), proof(1), proof(2)])
+    ledger.reports.start(report(5, proofs=(ledger.proofs.waiting(1)[0].id,)))
+    assert ledger.reports.books().proofs_waiting == 2
+    ledger.close()
+
+
 def test_an_empty_proof_is_refused(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     with pytest.raises(ValueError, match="at least one token"):
