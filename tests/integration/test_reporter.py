@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DIALECTS = list(Dialect)
+HASH = "0x" + "11" * 32
+
 FAULTS = [
     Fault(kind=kind, when=when, count=1)
     for kind in ("drop", "hang", "status", "garbage", "truncate", "error-body")
@@ -424,6 +426,40 @@ async def test_the_final_report_leaves_nothing_unreported(tmp_path: Path) -> Non
         accepted = (await here.held()).accepted
         assert await here.node.reporter.final_report(within_s=20.0)
         assert (await here.held()).accepted == accepted
+
+
+async def test_final_reports_carry_every_proof_though_its_work_was_reported_before(tmp_path: Path) -> None:
+    async with scene(tmp_path, policy=Policy(proofs_per_report=5)) as here:
+        await here.node.serve(5)
+        await here.node.credited()
+        await here.node.ledger.add_proofs(
+            Proof(f"r{n}", f"0x{n:064x}", "0x" + "11" * 32, "0x" + "22" * 32, n + 1) for n in range(12)
+        )
+        assert await here.node.reporter.final_report(within_s=20.0)
+        inserted = [proof.token_count for proof in await here.oracle.control.proofs(AGENT)]
+        assert sorted(inserted) == list(range(1, 13))
+        snapshot = here.node.reporter.snapshot()
+        assert (snapshot.proofs_waiting, snapshot.proofs_accepted) == (0, 12)
+        await here.check_books()
+
+
+async def test_a_report_without_room_for_proofs_leaves_them_and_ends(tmp_path: Path) -> None:
+    async with scene(tmp_path, policy=Policy(proofs_per_report=0)) as here:
+        await here.node.serve(5)
+        await here.node.ledger.add_proofs([Proof("r", HASH, HASH, HASH, 1)])
+        assert await here.node.reporter.final_report(within_s=20.0)
+        assert await here.oracle.control.proofs(AGENT) == []
+        assert await here.node.ledger.count_waiting_proofs() == 1
+
+
+async def test_a_backlog_of_proofs_is_worked_off_without_waiting_for_the_interval(tmp_path: Path) -> None:
+    async with scene(tmp_path, policy=Policy(interval_s=3600.0, proofs_per_report=5)) as here:
+        await here.node.serve(5)
+        await here.node.credited()
+        await here.node.ledger.add_proofs(Proof(f"r{n}", f"0x{n:064x}", HASH, HASH, 1) for n in range(12))
+        pauses = [await here.node.turn() for _ in range(2)]
+        assert pauses[0] <= 1.0
+        assert pauses[1] > 1.0
 
 
 async def test_a_final_report_ends_in_time_and_what_is_open_is_settled_in_the_next_life(tmp_path: Path) -> None:
