@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from eth_account import Account
+from eth_typing import HexStr
 from web3 import AsyncHTTPProvider, AsyncWeb3
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from eth_account.signers.local import LocalAccount
+    from eth_account.types import AccessListEntry
     from hexbytes import HexBytes
     from web3.types import TxParams, TxReceipt
 
@@ -43,9 +45,17 @@ class Wallet:
 
     def sign(self, to: str, data: bytes = b"", **fields: int) -> bytes:
         """Sign a transaction; with `gasPrice` it is a legacy one."""
-        common = {"chainId": CHAIN_ID, "nonce": 0, "to": to, "data": data, "value": 0, "gas": 300_000}
-        fees = {} if "gasPrice" in fields else {"maxFeePerGas": 10**9, "maxPriorityFeePerGas": 0}
-        return bytes(self.account.sign_transaction(common | fees | fields).raw_transaction)
+        transaction: dict[str, Sequence[AccessListEntry] | bytes | HexStr | int] = {
+            "chainId": CHAIN_ID,
+            "nonce": 0,
+            "to": HexStr(to),
+            "data": data,
+            "value": 0,
+            "gas": 300_000,
+        }
+        if "gasPrice" not in fields:
+            transaction |= {"maxFeePerGas": 10**9, "maxPriorityFeePerGas": 0}
+        return bytes(self.account.sign_transaction(transaction | fields).raw_transaction)
 
     async def send(self, to: str, data: bytes = b"", **fields: int) -> HexBytes:
         """Send a transaction, with the next pending nonce unless one is given."""
