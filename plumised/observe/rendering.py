@@ -124,7 +124,12 @@ def _oracle(status: Status, oracle: OracleStatus) -> Iterator[str]:
         else f"last report accepted {_age(status, oracle.last_accepted_at)} ago"
     )
     yield _row("oracle", f"{oracle.url} ({oracle.dialect or 'dialect not known yet'}), {accepted}")
-    yield _row("", f"{count(oracle.tokens_reported)} tokens reported")
+    proofs = (
+        f", {count(oracle.proofs_accepted)} proofs accepted, {count(oracle.proofs_waiting)} waiting"
+        if oracle.proofs_accepted or oracle.proofs_waiting
+        else ""
+    )
+    yield _row("", f"{count(oracle.tokens_reported)} tokens reported{proofs}")
 
 
 def _chain(status: Status, chain: ChainStatus) -> Iterator[str]:

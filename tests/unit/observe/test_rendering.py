@@ -82,6 +82,13 @@ def test_the_text_of_a_node_without_oracle_and_chain() -> None:
     assert "chain    off\n" in text
 
 
+def test_the_text_tells_of_proofs_where_there_are_any() -> None:
+    oracle = replace(HEALTHY.oracle, proofs_accepted=120, proofs_waiting=3)
+    text = to_text(replace(HEALTHY, oracle=oracle))
+
+    assert "tokens reported, 120 proofs accepted, 3 waiting\n" in text
+
+
 def test_one_line_says_what_matters_most() -> None:
     loading = statuses.engine(state=EngineState.STARTING, phase="loading", blocks_loaded=3, blocks_to_load=12)
 
