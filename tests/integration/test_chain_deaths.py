@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from plumised.ledger.records import StoredTransaction
 
 PATIENCE_S = 60.0
+OTHER_BASE_FEE = 6_000_000
+"""In the second life: what is signed anew pays another fee and so has another hash."""
 
 # The saves of a transaction that is mined at once: signed, mined. Of one that is not: signed, replaced.
 MINED_AT_ONCE = [
@@ -60,7 +62,9 @@ async def expect_order(chain: DevChain, directory: Path, before: tuple[StoredTra
     assert all(each.succeeded for each in mined)
     assert [each.to for each in mined].count(REGISTER_AGENT) == 1
     assert not await chain.admin.pool()
-    known = {attempt.hash for each in await stored(directory) for attempt in each.attempts}
+    after = await stored(directory)
+    assert not {each.nonce for each in after if each.state.open} & {each.nonce for each in before}
+    known = {attempt.hash for each in after for attempt in each.attempts}
     assert {each.hash for each in mined} <= known
     for signed in before:
         at_its_nonce = next(each.hash for each in mined if each.nonce == signed.nonce)
@@ -72,6 +76,7 @@ async def test_nothing_is_sent_anew_after_a_death(tmp_path: Path, death: tuple[s
     async with DevChain(funds={AGENT: PLM}, base_fee=5_000_001) as chain:
         assert await life(chain, tmp_path, 3, *death) == -signal.SIGKILL
         before = await stored(tmp_path)
+        await chain.admin.set_fees(base_fee=OTHER_BASE_FEE)
 
         assert await life(chain, tmp_path, 2) == 0
 
