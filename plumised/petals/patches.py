@@ -50,9 +50,12 @@ class Patch:
 PATCHES: Final = (
     Patch(
         "petals.server.server.TransformerConnectionHandler",
-        "counts every step before its reply leaves, beats, and dies with the main process",
+        "counts and digests every step before its reply leaves, beats, and dies with the main process",
         (
             "petals.server.handler.TransformerConnectionHandler",
+            "petals.server.block_functions",
+            "petals.utils.packaging.unpack_args_kwargs",
+            "hivemind.compression.base.NoCompression",
             "hivemind.moe.server.connection_handler.ConnectionHandler.run",
             "hivemind.p2p.servicer.ServicerBase",
             "hivemind.utils.streaming.split_for_streaming",
