@@ -37,6 +37,7 @@ PROMPTS = tuple(tuple(range(5 + 7 * n, 15 + 8 * n)) for n in range(4))
 SERVING_WITHIN_S = 240.0
 GENERATED_WITHIN_S = 400.0
 BOOKED_WITHIN_S = 300.0
+MOMENT_WITHIN_S = 1200.0
 POLL_S = 0.2
 
 
@@ -170,8 +171,9 @@ class Swarm:
         chance = Random(f"{self.plan.seed} nodes")
         victims = ["engine", "daemon"] * self.plan.kills
         chance.shuffle(victims)
-        for victim in victims:
-            await asyncio.sleep(chance.uniform(0, 4))
+        for victim, moment in zip(victims, self._moments(chance, len(victims)), strict=True):
+            await self._come(moment)
+            await asyncio.sleep(chance.uniform(0, 3))
             node = chance.choice(self.nodes)
             if victim == "daemon":
                 await node.kill()
@@ -186,12 +188,22 @@ class Swarm:
 
     async def _kill_the_oracle(self) -> None:
         chance = Random(f"{self.plan.seed} oracle")
-        for _ in range(self.plan.kills):
-            await asyncio.sleep(chance.uniform(0, 12))
+        for moment in self._moments(chance, self.plan.kills):
+            await self._come(moment)
+            await asyncio.sleep(chance.uniform(0, 3))
             await self.oracle.kill()
             self.kills["oracle"] += 1
             await asyncio.sleep(chance.uniform(0, 6))
             await self.oracle.start()
+
+    def _moments(self, chance: Random, number: int) -> list[float]:
+        """Sessions that are completed when something is killed: spread over all of them, or few would get through."""
+        return sorted(chance.uniform(0, 0.9 * self.plan.sessions) for _ in range(number))
+
+    async def _come(self, moment: float) -> None:
+        async with asyncio.timeout(MOMENT_WITHIN_S):
+            while self.sessions < moment:
+                await asyncio.sleep(POLL_S)
 
     async def _engine(self, node: DevNode) -> int:
         """The pid of the node's engine, as soon as it has one."""
