@@ -203,6 +203,9 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.node is not None and self.node.oracle.up)
     @rule(fault=faults, handler=handlers, steps=steps, after_s=st.integers(0, 30))
     def something_goes_wrong(self, fault: Fault, handler: int, steps: list[int], after_s: int) -> None:
+        if not self.here.dialect.has_history and fault.kind in {"garbage", "truncate"}:
+            # Any success status is the Oracle's word in this dialect, so nobody may forge one.
+            fault = fault.model_copy(update={"when": "after"})
         self.here.serve(handler, steps, ends=True)
         self.here.oracle.faults.add(fault)
         self.happens(asyncio.sleep(after_s))
