@@ -212,19 +212,24 @@ class Swarm:
                 status = await self._status(node)
                 if status is not None and status["engine"]["pid"] is not None:
                     return int(status["engine"]["pid"])
+                await self._revive(node, status)
                 await asyncio.sleep(POLL_S)
 
     async def _serving(self) -> None:
-        """Wait until both nodes serve. One that has given up after many failures is told to try again."""
+        """Wait until both nodes serve."""
         async with asyncio.timeout(SERVING_WITHIN_S):
             while True:
                 found = [await self._status(node) for node in self.nodes]
                 if all(status is not None and status["serving"] for status in found):
                     return
                 for node, status in zip(self.nodes, found, strict=True):
-                    if status is not None and status["engine"]["state"] == "failed":
-                        await asyncio.to_thread(node.control.restart_engine)
+                    await self._revive(node, status)
                 await asyncio.sleep(POLL_S)
+
+    async def _revive(self, node: DevNode, status: dict[str, Any] | None) -> None:
+        """Have a node that has given up after many failures try again, as its operator would."""
+        if status is not None and status["engine"]["state"] == "failed":
+            await asyncio.to_thread(node.control.restart_engine)
 
     async def _status(self, node: DevNode) -> dict[str, Any] | None:
         try:
