@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -9,10 +11,15 @@ from plumised.errors import PlumisedError
 from plumised.oracle import Announced, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from plumised.oracle import Announcer
 
+_log: Final = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 10.0
+LONGEST_PAUSE_S: Final = 600.0
+SERVING_POLL_S: Final = 1.0
 _DIALABLE: Final = re.compile(r"/(ip4|dns4)/([^/]+)/tcp/(\d+)(?:/.*)?")
 
 
@@ -43,6 +50,16 @@ def endpoint_of(configured: str | None, addresses: Sequence[str]) -> str | None:
     return None
 
 
+def wanted(registration: str, endpoint: str | None) -> bool:
+    """Whether the node is announced by itself once it serves.
+
+    Args:
+        registration: oracle.registration: `auto`, `always` or `never`.
+        endpoint: oracle.endpoint.
+    """
+    return registration == "always" or (registration == "auto" and endpoint is not None)
+
+
 class Announcements:
     """Announces this node.
 
@@ -56,6 +73,35 @@ class Announcements:
         self._announcer = announcer
         self._model = model
         self._endpoint = endpoint
+
+    async def announce_once_serving(
+        self,
+        serving: Callable[[], bool],
+        random: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Announce the node as soon as it serves; returns when the Oracle has taken it.
+
+        Args:
+            serving: whether the engine serves.
+            random: uniform in [0, 1).
+            sleep: waits for so many seconds.
+        """
+        pause_s = FIRST_PAUSE_S
+        while True:
+            if not serving():
+                await sleep(SERVING_POLL_S)
+                continue
+            try:
+                await self.announce()
+            except PlumisedError as error:
+                wait_s = pause_s * (0.5 + random())
+                _log.warning("%s Next try in %.0f s.", error, wait_s)
+                await sleep(wait_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            else:
+                _log.info("the Oracle knows where this node is")
+                return
 
     async def announce(self) -> None:
         """Announce the node; the Oracle registers it on chain where it is not.

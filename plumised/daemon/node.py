@@ -21,7 +21,7 @@ from plumised.chain.claims import ClaimPolicy
 from plumised.chain.flight import FlightPolicy
 from plumised.chain.lock import WalletLock
 from plumised.chain.proving import ProvingPolicy
-from plumised.daemon.announcing import Announcements, endpoint_of
+from plumised.daemon.announcing import Announcements, endpoint_of, wanted
 from plumised.daemon.by_hand import ByHand
 from plumised.daemon.directories import prepare
 from plumised.daemon.endurance import Endurance
@@ -29,6 +29,7 @@ from plumised.daemon.identity import open_identity
 from plumised.daemon.job import engine_job, engine_launch, engine_places, engine_policy
 from plumised.daemon.report import Parts, ledger_trouble, status_of
 from plumised.engine.engine import Engine
+from plumised.engine.snapshot import StateName
 from plumised.errors import PlumisedError
 from plumised.ledger import LedgerThread, Totals
 from plumised.observe.control import ControlServer
@@ -54,6 +55,9 @@ _log: Final = logging.getLogger(__name__)
 
 STATUS_INTERVAL_S: Final = 2.0
 """Between two looks at the status for systemd's STATUS line."""
+
+FIRST_START_S: Final = 30.0
+"""How long the engine's socket and first start may take; a start that fails counts as one."""
 
 FINAL_REPORT_S: Final = 10.0
 """How long the final report may take; TimeoutStopSec of the unit leaves room for it."""
@@ -83,6 +87,7 @@ class Node:
         self._wallet: Wallet | None = None
         self._reporter: Reporter | None = None
         self._reporting: Endurance | None = None
+        self._announcements: Announcements | None = None
         self._chain: ChainAgent | None = None
         self._chaining: Endurance | None = None
 
@@ -184,6 +189,8 @@ class Node:
         )
         if self._wallet is None:
             return
+        if settings.oracle.enabled and settings.oracle.registration != "never":
+            self._announcements = self._build_announcements(self._wallet)
         if settings.oracle.enabled:
             self._reporter = self._build_reporter(self._wallet)
             self._reporting = Endurance("Reporting", self._reporter.run, time.time)
@@ -220,7 +227,7 @@ class Node:
             low_balance_wei=chain.low_balance_wei,
             registry=chain.agent_registry,
             reward_pool=chain.reward_pool,
-            sponsor=self._announcements(wallet).announce if self._settings.oracle.enabled else None,
+            sponsor=self._announcements.announce if self._announcements else None,
             rpc_timeout_s=chain.rpc_timeout_s,
             rhythm=Rhythm(heartbeat_s=chain.heartbeat_interval_s),
             claiming=ClaimPolicy(rewards.auto_claim, rewards.threshold_wei, rewards.gas_factor),
@@ -228,7 +235,7 @@ class Node:
             policy=FlightPolicy(replace_after_s=chain.replace_after_s),
         )
 
-    def _announcements(self, wallet: Wallet) -> Announcements:
+    def _build_announcements(self, wallet: Wallet) -> Announcements:
         oracle = self._settings.oracle
         announcer = Announcer(
             client=OracleClient(oracle.url, timeout_s=oracle.timeout_s),
@@ -244,8 +251,11 @@ class Node:
             lambda: endpoint_of(oracle.endpoint, self._engine.snapshot().addresses),
         )
 
+    def _engine_serves(self) -> bool:
+        return self._engine.snapshot().serving
+
     def _heartbeats_are_true(self) -> bool:
-        return self._settings.chain.heartbeat_when == "always" or self._engine.snapshot().serving
+        return self._settings.chain.heartbeat_when == "always" or self._engine_serves()
 
     def _on_unregistered(self) -> None:
         if self._chain is not None:
@@ -261,8 +271,12 @@ class Node:
                 tasks.append(group.create_task(self._chaining.run(), name="chain"))
             tasks.append(group.create_task(self._keep_saying(), name="status"))
             tasks.append(group.create_task(self._watch_ledger(), name="ledger"))
-            # One turn of the loop, so that the engine's socket and first start are under way.
-            await asyncio.sleep(0)
+            oracle = self._settings.oracle
+            if self._announcements is not None and wanted(oracle.registration, oracle.endpoint):
+                announcing = self._announcements.announce_once_serving(self._engine_serves, random.random)
+                tasks.append(group.create_task(announcing, name="announcement"))
+            # From here on the engine's socket is open and its first start is under way.
+            await self._engine.wait_for(lambda engine: engine.state is not StateName.IDLE, FIRST_START_S)
             self._notifier.ready(one_line(self.status()))
             await self._stop_wanted.wait()
             self._notifier.stopping("Stopping the engine")
