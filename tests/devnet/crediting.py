@@ -139,6 +139,9 @@ class Swarm:
         await self._serving()
         for index in range(len(self.clients)):
             self._compare(PROMPTS[0], await self._generate(index, PROMPTS[0]))
+        # A session that its client gave up without a word lasts, unproven, as long as its engine.
+        for node in self.nodes:
+            await asyncio.to_thread(node.control.restart_engine)
 
     async def _client(self, index: int) -> None:
         chance = Random(f"{self.plan.seed} client {index}")
