@@ -35,8 +35,9 @@ check: env ## style, types, import contracts
 	$(DEV)/bin/lint-imports --no-cache
 
 .PHONY: test
-test: env ## every test
-	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/petals $(PYTEST_ARGS)
+test: env ## every test, but for the long histories (make histories)
+	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/petals \
+		--ignore tests/integration/test_histories.py $(PYTEST_ARGS)
 	$(ENGINE_TEST)/bin/pytest tests/petals $(PYTEST_ARGS)
 
 HISTORIES ?= 20000
