@@ -61,15 +61,19 @@ class Pulse(threading.Thread):
         self._progress = progress
         self._stopped = threading.Event()
         self._dht: DHT | None = None
+        self._dht_lock = threading.Lock()
         self._container: ModuleContainer | None = None
         self._asked_runtime = progress.probes
         self._question: _Question | None = None
         self._beat_number = self._dht_answers = self._p2pd_answers = 0
         self._p2pd_lost = False
 
-    def watch_dht(self, dht: DHT) -> None:
-        """From here on include the DHT process and p2pd."""
-        self._dht = dht
+    def watch_dht(self, dht: DHT | None) -> None:
+        """From here on include the DHT process and p2pd; None once they are to end, with no question under way."""
+        with self._dht_lock:
+            self._dht = dht
+            self._question = None
+            self._p2pd_lost = False
 
     def watch_container(self, container: ModuleContainer | None) -> None:
         """From here on include these handlers and this runtime; None while there are none."""
@@ -90,8 +94,9 @@ class Pulse(threading.Thread):
         dead = []
         if (container := self._container) is not None:
             dead += self._ask_runtime(container)
-        if self._dht is not None:
-            dead += self._ask_dht(self._dht)
+        with self._dht_lock:
+            if self._dht is not None:
+                dead += self._ask_dht(self._dht)
         return Beat(
             loop=self._beat_number,
             runtime=self._progress.probes,

@@ -84,6 +84,7 @@ class Engine:
             )
             server.run()
         finally:
+            self._pulse.watch_dht(None)
             server.shutdown()
 
     def _drain(self, cut_short: Callable[[], bool]) -> None:
