@@ -16,7 +16,7 @@ help: ## list the targets
 
 .PHONY: env
 env: ## make the Python environments
-	@requirements/debian-packages
+	@requirements/debian-packages env shipped
 	@requirements/make-env dev $(DEV)
 	@requirements/make-env engine $(ENGINE)
 	@requirements/make-env engine+dev $(ENGINE_TEST)

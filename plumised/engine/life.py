@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from plumised.ipc.job import EngineJob
     from plumised.ipc.messages import Failure
 
-_LAST_WORDS_S: Final = 2.0
+LAST_WORDS_S: Final = 2.0
 """How long what ended processes said may take to arrive; the kernel has it already."""
 
 
@@ -66,6 +66,10 @@ class Life:
         """Of the main process, which is also the session's number."""
         return self._process.id.pid
 
+    def adopt(self, policy: EnginePolicy) -> None:
+        """Judge it by this policy from now on."""
+        self._policy = policy
+
     def examine(self, now: float) -> Verdict | None:
         """Look at its processes; the verdict on its health, or None if its main process has ended."""
         processes = session_processes(self.pid)
@@ -101,9 +105,9 @@ class Life:
                     await self._until_ended()
                     remaining = await self._end_processes()
                     with contextlib.suppress(TimeoutError):
-                        await socket.silence(_LAST_WORDS_S)
+                        await socket.silence(LAST_WORDS_S)
                     # Something that left the session and the environment behind may hold the pipe for ever.
-                    await asyncio.wait([relay], timeout=_LAST_WORDS_S)
+                    await asyncio.wait([relay], timeout=LAST_WORDS_S)
                 finally:
                     relay.cancel()
             return diagnose(self._exit()), remaining
