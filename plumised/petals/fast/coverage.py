@@ -1,0 +1,52 @@
+"""Which steps are computed here, and how; a pure decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class Path(Enum):
+    """Who computes a step."""
+
+    PETALS = "petals"
+    EAGER = "eager"
+    KERNEL = "kernel"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One inference step, as far as it matters who computes it.
+
+    Attributes:
+        rows: batch size times sequence length.
+        fused: every block of the step is one that `fusing.fuse` takes.
+        native: every block of the step is one that the kernel takes, on this machine.
+        prompts: prompts are added to the hidden states between blocks.
+        reorders: the cache is reordered first, as beam search does.
+        adapter: an adapter is active.
+    """
+
+    rows: int
+    fused: bool
+    native: bool
+    prompts: bool
+    reorders: bool
+    adapter: bool
+
+
+KERNEL_ROWS: Final = 8
+"""Most rows of a step for the kernel; longer ones are matrix products, which torch's libraries do better."""
+
+
+def covers(request: Request) -> bool:
+    """Whether the step is computed here. What is not, Petals computes."""
+    return request.rows > 0 and request.fused and not (request.prompts or request.reorders or request.adapter)
+
+
+def choose(request: Request) -> Path:
+    """Who computes the step."""
+    if not covers(request):
+        return Path.PETALS
+    return Path.KERNEL if request.native and request.rows <= KERNEL_ROWS else Path.EAGER

@@ -1,0 +1,39 @@
+"""Who computes a step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from plumised.petals.fast.coverage import KERNEL_ROWS, Path, Request, choose, covers
+
+PLAIN = Request(rows=1, fused=True, native=True, prompts=False, reorders=False, adapter=False)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(replace(PLAIN, rows=0), id="no token"),
+        pytest.param(replace(PLAIN, fused=False), id="a block that is not fused"),
+        pytest.param(replace(PLAIN, prompts=True), id="prompts"),
+        pytest.param(replace(PLAIN, reorders=True), id="beam search"),
+        pytest.param(replace(PLAIN, adapter=True), id="an adapter"),
+    ],
+)
+def test_petals_computes_what_is_not_covered(request_: Request) -> None:
+    assert not covers(request_)
+    assert choose(request_) is Path.PETALS
+
+
+def test_the_kernel_computes_short_steps() -> None:
+    assert choose(PLAIN) is Path.KERNEL
+    assert choose(replace(PLAIN, rows=KERNEL_ROWS)) is Path.KERNEL
+
+
+def test_torch_computes_long_steps() -> None:
+    assert choose(replace(PLAIN, rows=KERNEL_ROWS + 1)) is Path.EAGER
+
+
+def test_torch_computes_what_the_kernel_cannot() -> None:
+    assert choose(replace(PLAIN, native=False)) is Path.EAGER
