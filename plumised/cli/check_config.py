@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumised.cli.verb import DEFAULT_CONFIG, Context, Verb
-from plumised.config import ConfigError, load
+from plumised.cli.config_file import add_config_arguments, choice
+from plumised.cli.verb import Context, Verb
+from plumised.config import ConfigError
 from plumised.errors import EXIT_CONFIG
 
 if TYPE_CHECKING:
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print a list of {file, line, key, problem, remedy}")
-    parser.add_argument("file", nargs="?", type=Path, default=DEFAULT_CONFIG, metavar="FILE")
+    add_config_arguments(parser, file_is_positional=True)
 
 
 def _run(arguments: Namespace, context: Context) -> int:
-    file: Path = arguments.file
+    chosen = choice(arguments)
     try:
-        load(file, host_name=context.host_name)
+        chosen.load(context.host_name)
     except ConfigError as error:
         if not arguments.json:
             raise
         json.dump([problem.as_json() for problem in error.problems], context.stdout, indent=2, ensure_ascii=False)
         context.stdout.write("\n")
         return EXIT_CONFIG
-    context.stdout.write("[]\n" if arguments.json else f"{file}: good\n")
+    context.stdout.write("[]\n" if arguments.json else f"{chosen.file}: good\n")
     return 0
 
 

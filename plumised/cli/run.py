@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumised.cli.verb import DEFAULT_CONFIG, Context, Verb
+from plumised.cli.config_file import add_config_arguments, choice
+from plumised.cli.verb import Context, Verb
 from plumised.config import load
 
 if TYPE_CHECKING:
@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 
 def _configure(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=f"default: {DEFAULT_CONFIG}"
-    )
+    add_config_arguments(parser)
     parser.add_argument(
         "--daemonize",
         action="store_true",
@@ -24,8 +22,9 @@ def _configure(parser: ArgumentParser) -> None:
 
 
 def _run(arguments: Namespace, context: Context) -> int:
-    file: Path = arguments.config.absolute()
-    settings = load(file, host_name=context.host_name)
+    chosen = choice(arguments)
+    file = chosen.file.absolute()
+    settings = load(file, host_name=context.host_name, layout=chosen.layout)
     # What the daemon needs takes a second to import, which no mistake in the configuration should wait for.
     from plumised.daemon import run as run_daemon  # noqa: PLC0415 - see above
 
@@ -33,7 +32,7 @@ def _run(arguments: Namespace, context: Context) -> int:
         from plumised.cli import background  # noqa: PLC0415 - for hosts without systemd only
 
         background.enter(settings.node.state_dir / "plumised.log")
-    return run_daemon(settings, config_file=file, environ=context.environ)
+    return run_daemon(settings, config_file=file, host_name=context.host_name, environ=context.environ)
 
 
 VERB = Verb("run", "run the daemon", _configure, _run)

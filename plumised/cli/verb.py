@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from plumised.errors import PlumisedError
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Mapping
 
-DEFAULT_CONFIG = Path("/etc/plumise/node.toml")
 LONGEST_S = 86400.0
 
 

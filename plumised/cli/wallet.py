@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plumised.cli.config_file import add_config_arguments, choice
 from plumised.cli.prompts import PromptError, ask, ask_twice
-from plumised.cli.verb import DEFAULT_CONFIG, Context, Verb
-from plumised.config import load
+from plumised.cli.verb import Context, Verb
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -48,9 +48,7 @@ def _configure(parser: ArgumentParser) -> None:
             metavar="FILE",
             help="the keystore; by default wallet.keystore of the configuration",
         )
-        action.add_argument(
-            "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=f"default: {DEFAULT_CONFIG}"
-        )
+        add_config_arguments(action)
 
 
 def _add_password_file(parser: ArgumentParser, option: str, meaning: str) -> None:
@@ -117,7 +115,7 @@ def _keystore(arguments: Namespace, context: Context) -> Path:
     if arguments.keystore is not None:
         named: Path = arguments.keystore
         return named.absolute()
-    return load(arguments.config, host_name=context.host_name).wallet.keystore
+    return choice(arguments).load(context.host_name).wallet.keystore
 
 
 def _key(arguments: Namespace) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from pydantic import ValidationError
 
 from plumised.config import messages, sources
+from plumised.config.layout import PLAIN
 from plumised.config.problems import ConfigError, ConfigProblem
 from plumised.config.settings import SECTIONS, Settings
 from plumised.config.values import name_of_host
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from plumised.config.layout import Layout
     from plumised.config.sources import Key, Source, Table
 
 
-def load(file: Path, *, host_name: str) -> Settings:
+def load(file: Path, *, host_name: str, layout: Layout = PLAIN) -> Settings:
     """The settings that the file and its drop-ins make; a later file wins, key by key, arrays as a whole.
 
     Args:
         file: node.toml; drop-ins are read from the directory beside it that is named like it with `.d` after it.
-        host_name: what the node is called if no file says so.
+        host_name: what the node is called if no file says so; an instance adds its name.
+        layout: where the node's directories are if no file says so.
 
     Raises:
         ConfigError: with every mistake in every file.
@@ -55,7 +58,7 @@ def load(file: Path, *, host_name: str) -> Settings:
         read.append(source)
 
     problems.extend(_conflicts(merged, file, read))
-    named = {**merged, "node": {"name": name_of_host(host_name), **cast("Table", merged.get("node", {}))}}
+    named = {**merged, "node": {**_node(layout, host_name), **cast("Table", merged.get("node", {}))}}
     try:
         settings = Settings.model_validate(named)
     except ValidationError as error:
@@ -75,6 +78,16 @@ def load(file: Path, *, host_name: str) -> Settings:
             return settings
     order = {each: place for place, each in enumerate(files)}
     raise ConfigError(sorted(problems, key=lambda problem: (order.get(problem.file, -1), problem.line or 0)))
+
+
+def _node(layout: Layout, host_name: str) -> Table:
+    """What [node] is where no file says otherwise."""
+    return {
+        "name": name_of_host(host_name, layout.instance),
+        "state_dir": layout.state_dir,
+        "cache_dir": layout.cache_dir,
+        "runtime_dir": layout.runtime_dir,
+    }
 
 
 def _merged(below: Table, above: Table) -> Table:

@@ -113,10 +113,15 @@ def node_name(value: str) -> str:
     )
 
 
-def name_of_host(host_name: str) -> str:
-    """The node name that a host's name makes: what does not fit is left out, and never is it empty."""
-    kept = re.sub(r"[^A-Za-z0-9._-]", "", host_name)
-    return re.sub(r"^[._-]+", "", kept)[:MAX_NAME_BYTES] or "node"
+def name_of_host(host_name: str, instance: str | None = None) -> str:
+    """The node name that a host's name makes: what does not fit is left out, and never is it empty.
+
+    An instance's name comes after it, whole, so that the nodes of a machine can be told apart.
+    """
+    kept = re.sub(r"^[._-]+", "", re.sub(r"[^A-Za-z0-9._-]", "", host_name)) or "node"
+    if instance is None:
+        return kept[:MAX_NAME_BYTES]
+    return "-".join(part for part in (kept[: max(0, MAX_NAME_BYTES - len(instance) - 1)], instance) if part)
 
 
 def absolute_path(value: object) -> Path:
