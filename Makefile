@@ -31,20 +31,19 @@ check: env ## style, types, import contracts
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/mypy --python-executable $(ENGINE_TEST)/bin/python --cache-dir .mypy_cache/engine \
-		plumised/petals/*.py tests/petals/*.py
+		plumised/petals/*.py plumised/petals/fast/*.py tests/petals/*.py tests/petals/fast/*.py
 	$(DEV)/bin/lint-imports --no-cache
 
 .PHONY: test
-test: env ## every test, but for the long histories (make histories)
-	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/petals \
-		--ignore tests/integration/test_histories.py $(PYTEST_ARGS)
+test: env ## every test
+	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/petals $(PYTEST_ARGS)
 	$(ENGINE_TEST)/bin/pytest tests/petals $(PYTEST_ARGS)
 
 HISTORIES ?= 20000
 .PHONY: histories
 histories: env ## the crediting property over HISTORIES=20000 random histories that no test has seen
 	HISTORIES=$(HISTORIES) FIRST_SEED=$${FIRST_SEED:-$$(date +%s)} $(DEV)/bin/pytest -n $(WORKERS) --dist load \
-		tests/integration/test_histories.py $(PYTEST_ARGS)
+		tests/integration/test_histories_*.py $(PYTEST_ARGS)
 
 .PHONY: crediting
 crediting: env ## 200 sessions while engines, daemons and the Oracle are killed; writes build/crediting.json
@@ -53,6 +52,11 @@ crediting: env ## 200 sessions while engines, daemons and the Oracle are killed;
 .PHONY: bench
 bench: env ## what the daemon costs, idle and under load; writes build/bench-daemon.json
 	@$(DEV)/bin/python -m tests.bench.daemon $(ARGS)
+
+.PHONY: deb
+deb: env ## both Debian packages and dist/apt, a repository of them
+	@requirements/debian-packages deb
+	@debian/tools/make-deb dist
 
 UV := $(ENV)/lock/bin/uv
 COMPILE = cd requirements && ../$(UV) pip compile --quiet --python-version 3.11 --upgrade --no-header \
