@@ -98,8 +98,9 @@ class Host:
             cap_add=["SYS_ADMIN", "NET_ADMIN", *hardware.capabilities],
             # Docker's own filter refuses calls that a machine has, Landlock's among them.
             security_opt=["seccomp=unconfined"],
-            # Names beyond the network are refused at once, where this machine's servers would be waited for.
+            # Nobody answers for names beyond the network, and that is soon clear.
             dns=["127.0.0.1"],
+            dns_opt=["timeout:1", "attempts:1"],
         )
         for place, options in {"/run": "", "/run/lock": "", **(hardware.tmpfs or {})}.items():
             container.with_tmpfs_mount(place, options)
