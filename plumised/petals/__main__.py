@@ -21,7 +21,7 @@ from plumised.ipc.messages import PROTOCOL, Failure, Hello, Refused, Role
 from plumised.petals.compat import apply as apply_compatibility
 from plumised.petals.compat import wrong_versions
 from plumised.petals.failures import CRASHED, EXIT_FAILURE, EXIT_PERMANENT, EngineError, describe
-from plumised.petals.lifeline import die_with_parent, name_process
+from plumised.petals.lifeline import die_with_parent, fall_silent, kill_children, name_process
 from plumised.petals.reporting import StateReporter
 from plumised.petals.settings import clear_runtime_dir, prepare_process
 from plumised.petals.stopping import Stopper
@@ -69,10 +69,14 @@ def _finish(channel: Channel, states: StateReporter) -> None:
 
 
 def _leave(job: EngineJob, channel: Channel, states: StateReporter) -> None:
-    """End now. What the engine has started dies with it; whatever its main thread is doing is given up."""
+    """End now. What the engine has started dies first; whatever its main thread is doing is given up."""
     try:
         logger.info("Stopped without draining")
         _finish(channel, states)
+        # They would fill the log with what becomes of processes whose parent has gone, and other threads here with what
+        # becomes of a parent whose children have.
+        fall_silent()
+        kill_children()
         clear_runtime_dir(job)
     finally:
         os._exit(0)
