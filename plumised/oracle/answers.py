@@ -65,9 +65,11 @@ class Unknown:
 
     Attributes:
         cause: for people.
+        under_way: whether the Oracle may be at it still, for nothing says that it has ended.
     """
 
     cause: str
+    under_way: bool = True
 
 
 Failed = Refused | Unsent | Unknown
@@ -85,11 +87,15 @@ _KNOWN_MESSAGES = (
 def classify_report(dialect: Dialect, reply: Reply) -> Outcome:
     """What became of a report."""
     if isinstance(reply, Silence):
-        return Unknown(reply.cause) if reply.sent else Unsent(reply.cause)
+        return _classify_silence(reply)
     content = _json(reply.body)
     if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
         return _classify_success(dialect, content)
     return _classify_error(reply, content)
+
+
+def _classify_silence(silence: Silence) -> Unknown | Unsent:
+    return Unknown(silence.cause, under_way=not silence.hung_up) if silence.sent else Unsent(silence.cause)
 
 
 def _classify_success(dialect: Dialect, content: object) -> Outcome:
@@ -106,7 +112,9 @@ def _classify_success(dialect: Dialect, content: object) -> Outcome:
 def _classify_error(answer: Answer, content: object) -> Refused | Unknown:
     message = _words(content) or f"HTTP status {answer.status}"
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Unknown(f"the Oracle answers {answer.status}: {message}")
+        # A gateway has given up here; what is behind it has not.
+        waits = answer.status == HTTPStatus.GATEWAY_TIMEOUT
+        return Unknown(f"the Oracle answers {answer.status}: {message}", under_way=waits)
     if answer.status < HTTPStatus.BAD_REQUEST:
         return Refused(Refusal.REDIRECT, _printable(answer.location or "elsewhere"))
     if answer.status != HTTPStatus.BAD_REQUEST:
@@ -115,7 +123,7 @@ def _classify_error(answer: Answer, content: object) -> Refused | Unknown:
         return Refused(Refusal.FORMAT, message)
     if "internal server error" in message.lower():
         # The database failed at some point; whether before the booking, nobody says.
-        return Unknown(f"the Oracle answers: {message}")
+        return Unknown(f"the Oracle answers: {message}", under_way=False)
     return Refused(_kind(message), message)
 
 
@@ -179,7 +187,7 @@ class Announced:
 def classify_announcement(reply: Reply) -> Announced | Failed:
     """What became of an announcement. It may be repeated, so nothing hangs on the difference of the last two."""
     if isinstance(reply, Silence):
-        return Unknown(reply.cause) if reply.sent else Unsent(reply.cause)
+        return _classify_silence(reply)
     content = _json(reply.body)
     if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
         if isinstance(content, dict) and content.get("status") != "error" and content.get("success") is not False:

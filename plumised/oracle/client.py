@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 from dataclasses import dataclass
@@ -36,10 +37,12 @@ class Silence:
     Attributes:
         cause: for people.
         sent: whether the request, or a part of it, may have reached the server.
+        hung_up: whether the server closed the connection. One that is only slow may be at the request still.
     """
 
     cause: str
     sent: bool
+    hung_up: bool = False
 
 
 Reply = Answer | Silence
@@ -112,7 +115,7 @@ class OracleClient:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             return Silence(_cause(error), sent=False)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return Silence(_cause(error), sent=True)
+            return Silence(_cause(error), sent=True, hung_up=_hung_up(error))
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
@@ -126,6 +129,12 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
         # The status has arrived and says more than the loss of the rest.
         return None
     return bytes(body)
+
+
+def _hung_up(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in {errno.ECONNRESET, errno.EPIPE} or isinstance(error, ConnectionResetError)
+    return isinstance(error, aiohttp.ServerDisconnectedError)
 
 
 def _cause(error: Exception) -> str:

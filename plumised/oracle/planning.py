@@ -1,8 +1,9 @@
 """What to do next about reports. Pure: the reporter carries it out.
 
 One report is in flight at a time. Its fate is known from the answer, or from the Oracle's history, or from its age: the
-Oracle refuses timestamps that are 61 s old. Nothing is signed while the clock is not known to be right, because a
-timestamp from the future would block every later one.
+Oracle refuses timestamps that are 61 s old. Of two reports at once the Oracle loses counts, and two copies are two
+reports, so nothing is sent while one may be under way. Nothing is signed while the clock is not known to be right,
+because a timestamp from the future would block every later one.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ class Policy:
         jitter: part of the interval by which a report may come earlier or later.
         first_backoff_s: pause after the first failure; doubles with each further one.
         last_backoff_s: the longest pause.
-        resend_from_s: age of a report below which it may still be on its way into the Oracle's books. Two at once
-            can lose counts, so nothing is sent before.
+        resend_from_s: age of a report below which it is not repeated, although the Oracle has ended its connection:
+            what has ended it may have been in between.
         resend_until_s: age from which the Oracle refuses the timestamp, less a margin.
-        settled_s: age from which a report that was not booked certainly never will be.
+        settled_s: age from which a report that was not booked certainly never will be: the 61 s, and 30 s for the
+            Oracle to book what it has begun to check.
+        look_every_s: pause between inquiries while a report may be under way.
         greatest_ahead_s: how far a timestamp may be ahead of the clock, and the clock off the Oracle's. The Oracle's
             limit is 60.
         greatest_tokens: limit of the value that is reported.
@@ -47,7 +50,8 @@ class Policy:
     last_backoff_s: float = 300.0
     resend_from_s: float = 30.0
     resend_until_s: float = 55.0
-    settled_s: float = 75.0
+    settled_s: float = 95.0
+    look_every_s: float = 15.0
     greatest_ahead_s: float = 50.0
     greatest_tokens: int = 900_000_000
     greatest_requests: int = 2_000_000_000
@@ -130,6 +134,8 @@ def plan(
     clocks: Clocks,
     policy: Policy,
     limits: Limits,
+    *,
+    under_way: bool,
 ) -> Step:
     """The next step towards everything being reported.
 
@@ -140,12 +146,15 @@ def plan(
         clocks: the time.
         policy: the rules' numbers.
         limits: of one report.
+        under_way: whether the Oracle may be at the report in flight still, for nothing has said that it has ended.
     """
     trusted = clocks.proven and abs(clocks.skew_s) <= policy.greatest_ahead_s
     if sight is None and (books.in_flight is not None or not trusted):
         return Look()
     if sight is not None and books.in_flight is not None:
-        return _settle(books.in_flight, account, sight, clocks.oracle_now(sight.server_time), policy)
+        age = clocks.oracle_now(sight.server_time) - books.in_flight.timestamp
+        ended = not under_way and books.in_flight.account == account
+        return _settle(books.in_flight, sight, age, policy, may_be_repeated=ended)
     if abs(clocks.skew_s) > policy.greatest_ahead_s:
         return Hold(HoldReason.CLOCK_SKEW, amount_s=clocks.skew_s)
     latest = sight.latest if sight is not None else None
@@ -162,21 +171,19 @@ def credible(latest: int, clocks: Clocks) -> bool:
     return latest < clocks.wall + _GREATEST_SKIP_S
 
 
-def _settle(report: ReportInFlight, account: Account, sight: Sight, oracle_now: float, policy: Policy) -> Step:
-    age = oracle_now - report.timestamp
+def _settle(report: ReportInFlight, sight: Sight, age: float, policy: Policy, *, may_be_repeated: bool) -> Step:
     if sight.latest is not None and sight.latest >= report.timestamp:
         return Settle(report)
-    if age < policy.resend_from_s:
-        return Hold(HoldReason.UNSETTLED, seconds=policy.resend_from_s - age)
-    if Dialect(report.account.dialect).has_history and sight.latest is None:
+    has_history = Dialect(report.account.dialect).has_history
+    unsaid = has_history and sight.latest is None
+    if age >= policy.settled_s:
         # Counters may be reported anew without harm; proofs would be inserted twice.
-        settled = age >= policy.settled_s and not report.proofs
-        return Forget(report) if settled else Hold(HoldReason.UNSETTLED)
-    if age < policy.resend_until_s and report.account == account:
-        return Repeat(report)
-    if report.proofs and age < policy.settled_s:
-        return Hold(HoldReason.UNSETTLED, seconds=policy.settled_s - age)
-    return Forget(report)
+        return Hold(HoldReason.UNSETTLED) if unsaid and report.proofs else Forget(report)
+    if may_be_repeated and not unsaid and age < policy.resend_until_s:
+        early = policy.resend_from_s - age
+        return Hold(HoldReason.UNSETTLED, seconds=early) if early > 0 else Repeat(report)
+    left = policy.settled_s - age
+    return Hold(HoldReason.UNSETTLED, seconds=min(left, policy.look_every_s) if has_history else left)
 
 
 class Fate(Enum):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from plumised.ledger import Account, Figures, LedgerError
-from plumised.oracle.answers import Accepted, Failed, Refusal, Refused, Sight
+from plumised.oracle.answers import Accepted, Failed, Refusal, Refused, Sight, Unknown
 from plumised.oracle.clocks import ClockComparison
 from plumised.oracle.correspondent import Correspondent
 from plumised.oracle.dialects import DialectChoice
@@ -93,6 +93,8 @@ class Reporter:
         self._correspondent = Correspondent(client, signer, ledger, self._clocks, monotonic)
         self._limits = Limits(policy.greatest_tokens, policy.greatest_requests, policy.proofs_per_report)
         self._books: ReportBooks | None = None
+        # Timestamp of a report that the Oracle is certainly not at: whoever starts anew knows of none.
+        self._ended: int | None = None
         self._left_out = False
         self._proofs_accepted = 0
         self._failures = 0
@@ -185,7 +187,10 @@ class Reporter:
         sight: Sight | None = None
         for _ in range(_GREATEST_STEPS):
             books = self._books = await self._ledger.report_books()
-            step = plan(books, self._account(), sight, self._clocks.now(), self._policy, self._limits)
+            step = plan(
+                *(books, self._account(), sight, self._clocks.now(), self._policy, self._limits),
+                under_way=books.in_flight is None or books.in_flight.timestamp != self._ended,
+            )
             match step:
                 case Look():
                     asked = books.in_flight.account if books.in_flight else self._account()
@@ -218,7 +223,10 @@ class Reporter:
 
     async def _send(self, report: ReportInFlight, *, repeated: bool) -> float:
         dialect = Dialect(report.account.dialect)
+        self._ended = None
         outcome = await self._correspondent.post(report, self._timeout_s())
+        if not isinstance(outcome, Unknown) or not outcome.under_way:
+            self._ended = report.timestamp
         if isinstance(outcome, Accepted):
             await self._accept(report)
             return self._succeeded()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from plumised.oracle.client import Answer, OracleClient, Reply, Silence
+from tests.devnet.oracle import metrics_v1, report_v1
 from tests.devnet.oracle.answers import ABORT
 from tests.devnet.oracle.app import build_app
 from tests.devnet.oracle.faults import Faults
@@ -17,7 +21,7 @@ from tests.devnet.oracle.service import Service
 from tests.devnet.oracle.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -34,6 +38,15 @@ def check_seal(text: str, signature: str, wallet: str) -> None:
     """Takes the place of `check_signed`."""
     assert signature == seal(text)
     assert wallet == AGENT
+
+
+@contextmanager
+def sealed() -> Iterator[None]:
+    """The Oracle looks for seals where signatures stand."""
+    with pytest.MonkeyPatch.context() as patch:
+        for form in (metrics_v1, report_v1):
+            patch.setattr(form, "check_signed", check_seal)
+        yield
 
 
 class SealingSigner:
@@ -95,7 +108,7 @@ class _Connection:
         if self._status is not None:
             self._answer(None)
         elif not self._reply.done():
-            self._reply.set_result(Silence("the connection was reset", sent=True))
+            self._reply.set_result(Silence("the connection was reset", sent=True, hung_up=True))
 
     def _answer(self, content: bytes | None) -> None:
         assert self._status is not None
@@ -129,7 +142,7 @@ class Oracle:
         for task, reply in self._exchanges.items():
             task.cancel()
             if not reply.done():
-                reply.set_result(Silence("the connection was reset", sent=True))
+                reply.set_result(Silence("the connection was reset", sent=True, hung_up=True))
         self._exchanges.clear()
         self.store.close()
 

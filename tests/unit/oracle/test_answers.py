@@ -76,6 +76,24 @@ def test_after_these_nobody_knows_whether_it_was_booked(reply: Reply, dialect: D
     assert isinstance(classify_report(dialect, reply), Unknown)
 
 
+@pytest.mark.parametrize(
+    ("reply", "under_way"),
+    [
+        (refusal(400, "Internal server error"), False),
+        (refusal(500, "Internal server error"), False),
+        (Answer(503, None), False),
+        (Answer(504, b"<html>Gateway Time-out</html>"), True),
+        (Answer(201, b"<html>Log in to this network</html>"), True),
+        (Silence("no answer within the time allowed", sent=True), True),
+        (Silence("the connection was closed without an answer", sent=True, hung_up=True), False),
+    ],
+)
+def test_only_who_answers_or_hangs_up_is_known_not_to_be_at_it_still(reply: Reply, under_way: bool) -> None:
+    outcome = classify_report(METRICS, reply)
+    assert isinstance(outcome, Unknown)
+    assert outcome.under_way is under_way
+
+
 def test_report_v1_refuses_with_an_error_body() -> None:
     reply = answer(200, {"status": "error", "message": "Agent not registered on-chain"})
     assert classify_report(REPORT, reply) == Refused(Refusal.UNREGISTERED, "Agent not registered on-chain")

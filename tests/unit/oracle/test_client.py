@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -98,6 +99,20 @@ async def test_a_connection_that_closes_without_answer_is_silence_after_sending(
         reply = await client.post("/x", "{}")
     assert isinstance(reply, Silence)
     assert reply.sent
+    assert reply.hung_up
+
+
+async def test_a_connection_that_is_reset_was_hung_up() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        connection: socket.socket = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+
+    async with server(talk) as client:
+        reply = await client.post("/x", "{}")
+    assert isinstance(reply, Silence)
+    assert (reply.sent, reply.hung_up) == (True, True)
 
 
 async def test_garbage_is_silence_after_sending() -> None:

@@ -41,8 +41,15 @@ def sight(latest: int | None = 0, server_time: float | None = NOW) -> Sight:
     return Sight(latest, server_time, "", answered=True)
 
 
-def step(known: ReportBooks, seen: Sight | None = None, clocks: Clocks = GOOD, dialect: Dialect = METRICS) -> Step:
-    return plan(known, account(dialect), seen, clocks, POLICY, LIMITS)
+def step(
+    known: ReportBooks,
+    seen: Sight | None = None,
+    clocks: Clocks = GOOD,
+    dialect: Dialect = METRICS,
+    *,
+    under_way: bool = False,
+) -> Step:
+    return plan(known, account(dialect), seen, clocks, POLICY, LIMITS, under_way=under_way)
 
 
 def test_with_a_proven_clock_and_nothing_in_flight_a_report_is_sent() -> None:
@@ -74,21 +81,25 @@ def test_a_report_is_booked_when_the_history_is_as_late_as_it(latest: int) -> No
 
 
 @pytest.mark.parametrize("age", [30, 54])
-def test_a_young_report_that_was_not_booked_is_sent_again_unchanged(age: int) -> None:
+def test_a_young_report_that_the_oracle_has_ended_without_booking_is_sent_again_unchanged(age: int) -> None:
     assert step(books(in_flight=flying(age)), sight(0)) == Repeat(flying(age))
 
 
-def test_a_report_that_may_still_be_on_its_way_is_waited_for() -> None:
+def test_one_that_has_just_ended_is_given_a_while_because_not_the_oracle_may_have_ended_it() -> None:
     assert step(books(in_flight=flying(10)), sight(0)) == Hold(HoldReason.UNSETTLED, 20)
 
 
-def test_an_old_report_without_proofs_is_given_up_because_the_next_one_covers_it() -> None:
-    assert step(books(in_flight=flying(55)), sight(0)) == Forget(flying(55))
+@pytest.mark.parametrize("age", [10, 40, 60])
+def test_a_report_that_may_be_under_way_is_never_sent_again_but_looked_for(age: int) -> None:
+    assert step(books(in_flight=flying(age)), sight(0), under_way=True) == Hold(HoldReason.UNSETTLED, 15)
 
 
-def test_an_old_report_with_proofs_is_given_up_only_when_it_can_no_longer_arrive() -> None:
-    assert step(books(in_flight=flying(60, proofs=(1,))), sight(0)) == Hold(HoldReason.UNSETTLED, 15)
-    assert step(books(in_flight=flying(75, proofs=(1,))), sight(0)) == Forget(flying(75, proofs=(1,)))
+@pytest.mark.parametrize("under_way", [False, True])
+@pytest.mark.parametrize("proofs", [(), (1,)])
+def test_a_report_is_given_up_when_it_can_no_longer_be_booked(proofs: tuple[int, ...], under_way: bool) -> None:
+    old, older = flying(90, proofs=proofs), flying(95, proofs=proofs)
+    assert step(books(in_flight=old), sight(0), under_way=under_way) == Hold(HoldReason.UNSETTLED, 5)
+    assert step(books(in_flight=older), sight(0), under_way=under_way) == Forget(older)
 
 
 def test_the_age_is_taken_by_the_oracles_clock() -> None:
@@ -97,19 +108,23 @@ def test_the_age_is_taken_by_the_oracles_clock() -> None:
 
 
 def test_without_history_counters_are_reported_anew_and_proofs_are_held() -> None:
-    assert step(books(in_flight=flying(75)), sight(None)) == Forget(flying(75))
-    assert step(books(in_flight=flying(74)), sight(None)) == Hold(HoldReason.UNSETTLED)
+    assert step(books(in_flight=flying(95)), sight(None)) == Forget(flying(95))
+    assert step(books(in_flight=flying(40)), sight(None)) == Hold(HoldReason.UNSETTLED, 15)
     assert step(books(in_flight=flying(99, proofs=(1,))), sight(None)) == Hold(HoldReason.UNSETTLED)
 
 
 def test_a_report_for_another_oracle_is_not_sent_to_this_one() -> None:
     other = flying(40, url="http://elsewhere")
-    assert step(books(in_flight=other), sight(0)) == Forget(other)
+    assert step(books(in_flight=other), sight(0)) == Hold(HoldReason.UNSETTLED, 15)
+    assert step(books(in_flight=flying(95, url="http://elsewhere")), sight(0)) == Forget(
+        flying(95, url="http://elsewhere")
+    )
 
 
 def test_report_v1_has_no_history_and_goes_by_age() -> None:
-    young, old = flying(40, REPORT), flying(60, REPORT)
+    young, old = flying(40, REPORT), flying(95, REPORT)
     assert step(books(in_flight=young), sight(None), dialect=REPORT) == Repeat(young)
+    assert step(books(in_flight=young), sight(None), dialect=REPORT, under_way=True) == Hold(HoldReason.UNSETTLED, 55)
     assert step(books(in_flight=old), sight(None), dialect=REPORT) == Forget(old)
 
 
@@ -136,17 +151,19 @@ ages = st.integers(-200, 400)
     st.booleans(),
     st.none() | st.integers(NOW - 500, NOW + 500),
     st.booleans(),
+    st.booleans(),
 )
-def test_what_the_oracle_may_have_booked_is_never_replaced_by_other_proofs(
-    age: int, dialect: Dialect, proofs: bool, latest: int | None, asked: bool
+def test_nothing_else_is_sent_while_the_oracle_may_book_what_it_has(
+    age: int, dialect: Dialect, proofs: bool, latest: int | None, asked: bool, under_way: bool
 ) -> None:
     report = flying(age, dialect, (1,) if proofs else ())
-    decided = step(books(in_flight=report), sight(latest) if asked else None, dialect=dialect)
+    decided = step(books(in_flight=report), sight(latest) if asked else None, dialect=dialect, under_way=under_way)
     assert not isinstance(decided, Send | Skip)
-    if isinstance(decided, Forget) and proofs and dialect.has_history:
+    if isinstance(decided, Forget):
         assert age >= POLICY.settled_s
-        assert latest is not None
+        assert latest is not None or not (proofs and dialect.has_history)
     if isinstance(decided, Repeat):
+        assert not under_way
         assert POLICY.resend_from_s <= age < POLICY.resend_until_s
 
 
