@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from plumised.chain import calldata
 from plumised.chain.addresses import REWARD_POOL
-from plumised.chain.claims import Claimable, Claimed, ClaimPolicy, Claims
+from plumised.chain.claims import Claimable, Claimed, Claims
 from plumised.chain.heartbeat import Heartbeats
 from plumised.chain.membership import Membership, MembershipPolicy
 from plumised.chain.orders import Outcome, Purpose
 from plumised.chain.problem_board import ProblemBoard, Source
 from plumised.chain.problems import ChainProblem
-from plumised.chain.proving import ProofSource, Prover, ProvingPolicy
+from plumised.chain.proving import ProofSource, Prover
 from plumised.chain.pursuit import TransactionStore
 from plumised.chain.reader import ChainReader
 from plumised.chain.registration import Facts, Registrar
@@ -31,9 +31,9 @@ from plumised.chain.watching import Watch, WatchPolicy
 from plumised.errors import PlumisedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine
 
-    from plumised.chain.flight import FlightPolicy
+    from plumised.chain.terms import ChainTerms
     from plumised.chain.wallet import Wallet
     from plumised.ledger.records import StoredTransaction
 
@@ -63,7 +63,6 @@ class Rhythm:
     """How often things happen, in seconds.
 
     Attributes:
-        heartbeat_s: between heartbeats.
         recheck_s: between two questions whether the agent is still registered.
         visible_s: how long a registration may take to show.
         first_retry_s: after the first failure; doubles with each.
@@ -72,7 +71,6 @@ class Rhythm:
         tick_s: between two looks at what is due.
     """
 
-    heartbeat_s: float = 120.0
     recheck_s: float = 600.0
     visible_s: float = 30.0
     first_retry_s: float = 5.0
@@ -87,67 +85,62 @@ class ChainAgent:
     Args:
         wallet: the agent.
         store: the ledger.
-        rpc_urls: endpoints of the chain, the preferred one first.
-        chain_id: that they must serve.
-        model: name of the served model.
+        terms: what may be changed later, with `adopt`.
+        chain_id: that the endpoints must serve.
         serving: whether heartbeats are true at the moment.
-        fee_cap: wei per gas that no transaction exceeds.
-        low_balance_wei: balance from which it is called low.
         registry: address of the AgentRegistry contract, or None.
         reward_pool: address of the RewardPool contract.
         sponsor: has the agent registered at somebody else's cost, or raises PlumisedError; None where nobody would.
-        rpc_timeout_s: for a call to one endpoint.
         rhythm: how often things happen.
-        claiming: when to claim rewards.
-        proving: pace and cost of proofs on chain; None where none are sent.
-        policy: of the transaction queue.
         timing: time and chance.
     """
 
-    def __init__(  # noqa: PLR0913 # a composition root's worth of plain values, all by keyword
+    def __init__(  # noqa: PLR0913 # everything by keyword
         self,
         *,
         wallet: Wallet,
         store: ChainStore,
-        rpc_urls: Sequence[str],
+        terms: ChainTerms,
         chain_id: int,
-        model: str,
         serving: Callable[[], bool],
-        fee_cap: int,
-        low_balance_wei: int = 0,
         registry: str | None = None,
         reward_pool: str = REWARD_POOL,
         sponsor: Callable[[], Awaitable[None]] | None = None,
-        rpc_timeout_s: float = 10.0,
         rhythm: Rhythm | None = None,
-        claiming: ClaimPolicy | None = None,
-        proving: ProvingPolicy | None = None,
-        policy: FlightPolicy | None = None,
         timing: Timing | None = None,
     ) -> None:
         rhythm, timing = rhythm or Rhythm(), timing or Timing()
         self._agent = wallet.address
         self._reward_pool = reward_pool
         self._board = ProblemBoard()
-        self._rpc = Rpc(rpc_urls, chain_id, timeout_s=rpc_timeout_s, timing=timing)
+        self._rpc = Rpc(terms.rpc_urls, chain_id, timeout_s=terms.rpc_timeout_s, timing=timing)
         self._chain = ChainReader(self._rpc)
         self._queue = TransactionQueue(
-            wallet, self._chain, store, fee_cap=fee_cap, policy=policy, timing=timing, on_taken_up=self._taken_up
+            wallet,
+            self._chain,
+            store,
+            fee_cap=terms.fee_cap,
+            policy=terms.flight,
+            timing=timing,
+            on_taken_up=self._taken_up,
         )
         self._registry = (
             AgentRegistry(
                 registry,
                 self._agent,
-                calldata.registration_name(model, self._agent),
+                calldata.registration_name(terms.model, self._agent),
                 self._chain,
                 self._queue,
             )
             if registry is not None
             else None
         )
+        self._registrar = Registrar(
+            self._agent, terms.model, self._chain, self._queue, store, registry=registry, sponsor=sponsor
+        )
         self._membership = Membership(
             self._agent,
-            Registrar(self._agent, model, self._chain, self._queue, store, registry=registry, sponsor=sponsor),
+            self._registrar,
             self._board,
             MembershipPolicy(
                 recheck_s=rhythm.recheck_s,
@@ -160,7 +153,7 @@ class ChainAgent:
         )
         self._heartbeats = Heartbeats(
             self._queue,
-            interval_s=rhythm.heartbeat_s,
+            interval_s=terms.heartbeat_s,
             tick_s=rhythm.tick_s,
             serving=serving,
             registered=self._membership.holds,
@@ -174,7 +167,7 @@ class ChainAgent:
             reward_pool=reward_pool,
             registry=self._registry,
             board=self._board,
-            policy=WatchPolicy(rhythm.watch_s, rhythm.first_retry_s, low_balance_wei),
+            policy=WatchPolicy(rhythm.watch_s, rhythm.first_retry_s, terms.low_balance_wei),
             timing=timing,
         )
         self._claims = Claims(
@@ -183,23 +176,34 @@ class ChainAgent:
             pool=reward_pool,
             agent=self._agent,
             registry=self._registry,
-            fee_cap=fee_cap,
-            policy=claiming or ClaimPolicy(),
+            fee_cap=terms.fee_cap,
+            policy=terms.claiming,
             board=self._board,
             timing=timing,
         )
-        self._proves = proving is not None
         self._prover = Prover(
             queue=self._queue,
             source=store,
             agent=self._agent,
             chain_id=chain_id,
             registered=self._membership.holds,
-            policy=proving or ProvingPolicy(),
+            policy=terms.proving,
             board=self._board,
             timing=timing,
         )
         self._tasks: asyncio.TaskGroup | None = None
+
+    def adopt(self, terms: ChainTerms) -> None:
+        """Go by these terms from now on, also with the transaction that is on its way."""
+        self._rpc.adopt(terms.rpc_urls, terms.rpc_timeout_s)
+        self._queue.adopt(terms.fee_cap, terms.flight)
+        self._registrar.adopt(terms.model)
+        if self._registry is not None:
+            self._registry.adopt(calldata.registration_name(terms.model, self._agent))
+        self._heartbeats.adopt(terms.heartbeat_s)
+        self._watch.adopt(terms.low_balance_wei)
+        self._claims.adopt(terms.claiming, terms.fee_cap)
+        self._prover.adopt(terms.proving)
 
     def snapshot(self) -> ChainSnapshot:
         """Return what is known, from memory."""
@@ -268,8 +272,7 @@ class ChainAgent:
                     tasks.create_task(self._heartbeats.run(tasks), name="chain-heartbeats")
                     tasks.create_task(self._watch.run(), name="chain-watch")
                     tasks.create_task(self._claims.run(), name="chain-claims")
-                    if self._proves:
-                        tasks.create_task(self._prover.run(), name="chain-proofs")
+                    tasks.create_task(self._prover.run(), name="chain-proofs")
             finally:
                 self._tasks = None
 

@@ -162,6 +162,10 @@ class Claims:
         self._board = board
         self._timing = timing
 
+    def adopt(self, policy: ClaimPolicy, fee_cap: int) -> None:
+        """Claim by this policy and under this cap from the next look on."""
+        self._policy, self._fee_cap = policy, fee_cap
+
     async def run(self) -> Never:
         """Claim what is due until cancelled, where that is to be done. May be called again."""
         failures = 0

@@ -60,6 +60,12 @@ class Heartbeats:
         self._timing = timing
         self._due = timing.monotonic()
 
+    def adopt(self, interval_s: float) -> None:
+        """Send heartbeats at this interval from now on."""
+        if interval_s != self._interval_s:
+            self._interval_s = interval_s
+            self._due = min(self._due, self._timing.monotonic() + self._next_in_s(failed=False))
+
     def problem(self) -> ChainProblem | None:
         """Return why the last heartbeat that was due is missing, with the time of the next try; None if it is not."""
         if self.pulse.last_missed is None:

@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 _HOUR_S: Final = 3600.0
 
+_IDLE_S: Final = 10.0
+"""Between two looks whether proofs are to be sent."""
+
 
 class ProofSource(Protocol):
     """Where proofs come from and the place in them is kept; the ledger. Every method may raise PlumisedError."""
@@ -107,7 +110,7 @@ class Prover:
         agent: checksummed address; 0x20 takes an agent's proofs from itself only.
         chain_id: of the chain.
         registered: whether the agent is registered, as far as is known.
-        policy: pace and cost.
+        policy: pace and cost; None while no proofs are to be sent.
         board: is told what is wrong.
         timing: time and chance.
 
@@ -123,7 +126,7 @@ class Prover:
         agent: str,
         chain_id: int,
         registered: Callable[[], bool],
-        policy: ProvingPolicy,
+        policy: ProvingPolicy | None,
         board: ProblemBoard,
         timing: Timing,
     ) -> None:
@@ -137,20 +140,33 @@ class Prover:
         self._board = board
         self._timing = timing
 
+    def adopt(self, policy: ProvingPolicy | None) -> None:
+        """Send proofs by this policy from the next look on."""
+        self._policy = policy
+
     async def run(self) -> Never:
         """Send proofs until cancelled. May be called again."""
         while True:
-            pause_s = self._policy.look_s
-            try:
-                place = await self._place()
-                left_s = place.wait_s(self._timing.clock(), self._policy.spacing_s)
-                if left_s > 0:
-                    pause_s = min(pause_s, left_s)
-                elif self._registered():
-                    self._report(await self._send_next(place))
-            except PlumisedError as error:
-                self._report(ChainProblem.of(error))
-            await self._timing.sleep(pause_s)
+            policy = self._policy
+            if policy is None:
+                self._board.report(Source.PROOFS, None)
+                await self._timing.sleep(_IDLE_S)
+            else:
+                await self._timing.sleep(await self._turn(policy))
+
+    async def _turn(self, policy: ProvingPolicy) -> float:
+        """Send a proof, if one is due; return how long to wait before the next look."""
+        pause_s = policy.look_s
+        try:
+            place = await self._place()
+            left_s = place.wait_s(self._timing.clock(), policy.spacing_s)
+            if left_s > 0:
+                pause_s = min(pause_s, left_s)
+            elif self._registered():
+                self._report(await self._send_next(place, policy), policy)
+        except PlumisedError as error:
+            self._report(ChainProblem.of(error), policy)
+        return pause_s
 
     def settled(self, outcome: Outcome) -> ChainProblem | None:
         """Count a proof that has come to its end; return why it is not on chain, or None."""
@@ -164,15 +180,15 @@ class Prover:
             "proof-reverted", f"A proof was mined and refused: {outcome.hash}", "Look the transaction up."
         )
 
-    async def _send_next(self, place: Place) -> ChainProblem | None:
+    async def _send_next(self, place: Place, policy: ProvingPolicy) -> ChainProblem | None:
         """Send the next proof, if there is one."""
-        waiting = await self._source.recent_proofs(place.proof, self._policy.per_hour)
+        waiting = await self._source.recent_proofs(place.proof, policy.per_hour)
         if not waiting:
             return self._board.of(Source.PROOFS)
         chosen, now = waiting[0], self._timing.clock()
         await self._keep(Place(chosen.id, now))
         try:
-            outcome = await self._queue.submit(self._order(chosen.proof))
+            outcome = await self._queue.submit(self._order(chosen.proof, policy))
         except PlumisedError as error:
             outcome = Failed(ChainProblem.of(error))
         if isinstance(outcome, Failed) and outcome.hash is None and outcome.problem.code != "transaction-would-fail":
@@ -183,7 +199,7 @@ class Prover:
             _log.info("proof %s is on chain: %s", chosen.proof.key, outcome.hash)
         return problem
 
-    def _order(self, proof: Proof) -> Order:
+    def _order(self, proof: Proof, policy: ProvingPolicy) -> Order:
         data = calldata.verify_inference(
             _bytes(proof.model_hash),
             _bytes(proof.input_hash),
@@ -191,11 +207,11 @@ class Prover:
             self._agent,
             proof.token_count,
         )
-        return Order(Purpose.VERIFY, VERIFY_INFERENCE, data, VERIFY_INFERENCE_GAS, fee_cap=self._policy.fee_cap)
+        return Order(Purpose.VERIFY, VERIFY_INFERENCE, data, VERIFY_INFERENCE_GAS, fee_cap=policy.fee_cap)
 
-    def _report(self, problem: ChainProblem | None) -> None:
+    def _report(self, problem: ChainProblem | None, policy: ProvingPolicy) -> None:
         if problem is not None:
-            problem = replace(problem, retry_at=self._timing.clock() + self._policy.spacing_s)
+            problem = replace(problem, retry_at=self._timing.clock() + policy.spacing_s)
         self._board.report(Source.PROOFS, problem)
 
     async def _place(self) -> Place:

@@ -89,6 +89,12 @@ class Pursuit:
         self._policy = policy
         self._timing = timing
 
+    def adopt(self, fee_cap: int, policy: FlightPolicy) -> None:
+        """Go by this cap and these times from now on; what could pay no more under the last cap may under this one."""
+        if fee_cap > self._fee_cap:
+            self.flight = replace(self.flight, exhausted=False)
+        self._fee_cap, self._policy = fee_cap, policy
+
     async def carry_out(self, order: Order, on_given_up: Callable[[Failed], None]) -> Outcome:
         """Send what is ordered and follow it to its end. `on_given_up` is called when it takes too long."""
         signed = await self._sign(order)

@@ -100,8 +100,12 @@ class Registrar:
         self._facts = facts
         self._registry = registry
         self._sponsor = sponsor
-        self._calldata = calldata.register_agent(calldata.registration_name(model, agent), calldata.model_hash(model))
+        self._calldata = _registering(model, agent)
         self._key = f"chain.registration.{chain.chain_id}.{agent}"
+
+    def adopt(self, model: str) -> None:
+        """Register the agent with this model, should it have to be registered."""
+        self._calldata = _registering(model, self._agent)
 
     async def ask(self) -> Registered:
         """Return what the chain says.
@@ -185,3 +189,7 @@ class Registrar:
 
     async def _simulate(self, to: str, data: bytes, gas: int) -> bool:
         return not isinstance(await self._chain.call(to, data, sender=self._agent, gas=gas), CallFailed)
+
+
+def _registering(model: str, agent: str) -> bytes:
+    return calldata.register_agent(calldata.registration_name(model, agent), calldata.model_hash(model))

@@ -70,6 +70,10 @@ class AgentRegistry:
         self._chain = chain
         self._queue = queue
 
+    def adopt(self, name: str) -> None:
+        """Register the agent by this name, should it have to be registered."""
+        self._name = name
+
     async def standing(self) -> Standing:
         """Ask the contract.
 

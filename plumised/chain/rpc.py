@@ -91,10 +91,31 @@ class Rpc:
 
     async def __aenter__(self) -> Self:
         self._session = ClientSession(connector=TCPConnector(limit=_MOST_CALLS, keepalive_timeout=4.0))
-        self._endpoints = tuple(
+        self._endpoints = self._made(self._session)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def adopt(self, urls: Sequence[str], timeout_s: float) -> None:
+        """Use these endpoints from the next call on; at least one. Calls in flight come to their end."""
+        if (tuple(urls), timeout_s) == (self._urls, self._timeout_s):
+            return
+        if not urls:
+            raise ValueError("there must be at least one URL")
+        self._urls, self._timeout_s = tuple(urls), timeout_s
+        self._in_use = None
+        if self._session is not None:
+            self._endpoints = self._made(self._session)
+
+    def _made(self, session: ClientSession) -> tuple[Endpoint, ...]:
+        return tuple(
             Endpoint(
                 url,
-                self._session,
+                session,
                 self.chain_id,
                 timeout_s=self._timeout_s,
                 behind_after_s=self._behind_after_s,
@@ -103,13 +124,6 @@ class Rpc:
             )
             for url in self._urls
         )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
 
     def status(self) -> RpcStatus:
         """Return what is known of the endpoints, without asking them."""

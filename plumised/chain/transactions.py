@@ -104,6 +104,12 @@ class TransactionQueue:
         self._pursuit: Pursuit | None = None
         self._problem: ChainProblem | None = None
 
+    def adopt(self, fee_cap: int, policy: FlightPolicy) -> None:
+        """Go by this cap and these times from now on, also with the transaction that is on its way."""
+        self._fee_cap, self._policy = fee_cap, policy
+        if self._pursuit is not None:
+            self._pursuit.adopt(fee_cap, policy)
+
     def status(self) -> QueueStatus:
         """Return what the queue does, from memory."""
         pursuit = self._pursuit

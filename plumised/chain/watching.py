@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Never
 
 from plumised.chain.addresses import HEARTBEAT_GAS
@@ -74,6 +74,10 @@ class Watch:
         self._board = board
         self._policy = policy
         self._timing = timing
+
+    def adopt(self, low_balance_wei: int) -> None:
+        """Call a balance low from this limit on, with the next look."""
+        self._policy = replace(self._policy, low_balance_wei=low_balance_wei)
 
     async def run(self) -> Never:
         """Look until cancelled. May be called again."""

@@ -8,11 +8,24 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from plumised.cli import check_config, register, restart_engine, rewards, run, status, stop, version, wait, wallet
+from plumised.cli import (
+    check_config,
+    register,
+    reload,
+    restart_engine,
+    rewards,
+    run,
+    status,
+    stop,
+    version,
+    wait,
+    wallet,
+)
 from plumised.cli.exits import EXIT_INTERRUPTED, exit_status, expected
 from plumised.cli.verb import Context, UsageError, Verb
 from plumised.config import ConfigError
 from plumised.errors import PlumisedError
+from plumised.observe.control_client import ReloadRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +36,7 @@ VERBS: tuple[Verb, ...] = (
     status.VERB,
     wait.VERB,
     stop.VERB,
+    reload.VERB,
     restart_engine.VERB,
     register.VERB,
     rewards.VERB,
@@ -87,6 +101,16 @@ def _run(argv: Sequence[str] | None, context: Context) -> int:
 
 def _told(error: PlumisedError, context: Context) -> int:
     """Tell the error, one line for each thing that is wrong, and return its exit status."""
-    for line in error.problems if isinstance(error, ConfigError) else (error,):
+    for line in _lines(error):
         context.stderr.write(f"plumised: {line}\n")
     return exit_status(error)
+
+
+def _lines(error: PlumisedError) -> Sequence[object]:
+    match error:
+        case ConfigError():
+            return error.problems
+        case ReloadRefusedError(reasons=reasons) if reasons:
+            return reasons
+        case _:
+            return (error,)

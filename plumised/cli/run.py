@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from plumised.cli.config_file import add_config_arguments, choice
 from plumised.cli.verb import Context, Verb
-from plumised.config import load
+from plumised.config import Origin
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -23,8 +23,8 @@ def _configure(parser: ArgumentParser) -> None:
 
 def _run(arguments: Namespace, context: Context) -> int:
     chosen = choice(arguments)
-    file = chosen.file.absolute()
-    settings = load(file, host_name=context.host_name, layout=chosen.layout)
+    origin = Origin(chosen.file.absolute(), context.host_name, chosen.layout)
+    settings = origin.read()
     # What the daemon needs takes a second to import, which no mistake in the configuration should wait for.
     from plumised.daemon import run as run_daemon  # noqa: PLC0415 - see above
 
@@ -32,7 +32,7 @@ def _run(arguments: Namespace, context: Context) -> int:
         from plumised.cli import background  # noqa: PLC0415 - for hosts without systemd only
 
         background.enter(settings.node.state_dir / "plumised.log")
-    return run_daemon(settings, config_file=file, host_name=context.host_name, environ=context.environ)
+    return run_daemon(settings, origin=origin, environ=context.environ)
 
 
 VERB = Verb("run", "run the daemon", _configure, _run)

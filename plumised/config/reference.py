@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plumised.config.effects import EFFECTS, Effect
 from plumised.config.settings import SECTIONS
 from plumised.config.urls import Listen
 
@@ -23,10 +24,16 @@ WIDTH = 110
 _NONE_IS = {("engine", "throughput_rps"): "auto"}
 """Keys that have a word of their own for None."""
 
+_NEEDS = {Effect.RELOAD: "", Effect.ENGINE: " Restarts the engine.", Effect.DAEMON: " Needs a daemon restart."}
+"""What a key's comment says of its effect."""
+
 _TOML_OPENING = """\
 The configuration of plumised. Every key is here with its default, commented out; docs/configuration.md has them as
 tables. Files named *.toml in node.toml.d beside this file are read after it, in the order of their names, and win key
 by key. `plumised check-config /etc/plumise/node.toml` says what is wrong with them.
+
+`plumised reload` has the daemon read them again. It restarts the engine for keys that say so, and refuses those that
+need a daemon restart; the others take effect at once.
 
 No secret belongs here: the wallet's key is in the keystore, and its password in a file or credential of its own.
 """
@@ -44,6 +51,10 @@ as a whole. Types are strict: a number in quotes is a mistake, and so is a key t
 It exits with 0 if there is none and with 78 if there is any, as `plumised run` does. With `--json` it prints a list of
 `{"file", "line", "key", "problem", "remedy"}` on standard output.
 
+`plumised reload` (`systemctl reload plumised`, SIGHUP) has the daemon read the files again. The tables say what becomes
+of a changed key: it takes effect on the *reload*; the reload drains and restarts the engine for it (*engine restart*);
+or the reload is refused as a whole and changes nothing (*daemon restart*). See [operations.md](operations.md#reload).
+
 Secrets are refused in these files. The wallet's key is in the keystore (`plumised wallet create` or `import`); its
 password comes from `wallet.password_file` or from the systemd credential that `wallet.password_credential` names.
 """
@@ -56,6 +67,7 @@ class Entry:
     Attributes:
         default: what the key is when it is not set, as TOML; None when it is then unset.
         example: what to show in the file, as TOML: the default where there is one.
+        effect: what has to happen before a changed value counts.
     """
 
     section: str
@@ -63,6 +75,7 @@ class Entry:
     description: str
     default: str | None
     example: str
+    effect: Effect
 
 
 def entries() -> Iterator[Entry]:
@@ -74,7 +87,7 @@ def entries() -> Iterator[Entry]:
             text = word if default is None else default
             written = None if text is None else as_toml(text)
             example = written if written is not None else as_toml((field.examples or [""])[0])
-            yield Entry(section, key, field.description or "", written, example)
+            yield Entry(section, key, field.description or "", written, example, EFFECTS[section][key])
 
 
 def as_toml(value: object) -> str:
@@ -101,7 +114,11 @@ def toml() -> str:
     for section, keys in _by_section().items():
         lines += ["", "", *_comment(SECTIONS[section].__doc__ or ""), f"[{section}]"]
         for entry in keys:
-            lines += ["", *_comment(f"{entry.description}{_lead_in(entry)}"), f"#{entry.key} = {entry.example}"]
+            lines += [
+                "",
+                *_comment(f"{entry.description}{_NEEDS[entry.effect]}{_lead_in(entry)}"),
+                f"#{entry.key} = {entry.example}",
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -110,10 +127,10 @@ def markdown() -> str:
     lines = _MARKDOWN_OPENING.splitlines()
     for section, keys in _by_section().items():
         lines += ["", f"## [{section}]", "", " ".join(_plain(SECTIONS[section].__doc__ or "").split()), ""]
-        lines += ["| key | default | meaning |", "| --- | --- | --- |"]
+        lines += ["| key | default | takes effect on | meaning |", "| --- | --- | --- | --- |"]
         for entry in keys:
             default = "(unset)" if entry.default is None else f"`{entry.default}`"
-            lines.append(f"| `{entry.key}` | {default} | {entry.description} |")
+            lines.append(f"| `{entry.key}` | {default} | {entry.effect} | {entry.description} |")
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from typing import TYPE_CHECKING, Final
+import time
+from typing import TYPE_CHECKING, Final, Never
 
 from plumised.errors import PlumisedError
 from plumised.oracle import Announced, Refused
@@ -19,7 +20,8 @@ _log: Final = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 10.0
 LONGEST_PAUSE_S: Final = 600.0
-SERVING_POLL_S: Final = 1.0
+POLL_S: Final = 1.0
+"""Between two looks whether there is something to announce."""
 _DIALABLE: Final = re.compile(r"/(ip4|dns4)/([^/]+)/tcp/(\d+)(?:/.*)?")
 
 
@@ -67,41 +69,52 @@ class Announcements:
         announcer: of the agent.
         model: that is served.
         endpoint: what to announce at the moment, or None.
+        wanted: whether the node is announced by itself once it serves.
     """
 
-    def __init__(self, announcer: Announcer, model: str, endpoint: Callable[[], str | None]) -> None:
+    def __init__(self, announcer: Announcer, model: str, endpoint: Callable[[], str | None], *, wanted: bool) -> None:
+        self.adopt(announcer, model, endpoint, wanted=wanted)
+
+    def adopt(self, announcer: Announcer, model: str, endpoint: Callable[[], str | None], *, wanted: bool) -> None:
+        """Go by these from now on, and announce the node anew where that is wanted. The arguments: see the class."""
         self._announcer = announcer
         self._model = model
         self._endpoint = endpoint
+        self._due = wanted
+        self._not_before = float("-inf")
+        self._pause_s = FIRST_PAUSE_S
 
-    async def announce_once_serving(
+    async def run(
         self,
         serving: Callable[[], bool],
         random: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        """Announce the node as soon as it serves; returns when the Oracle has taken it.
+    ) -> Never:
+        """Announce what is to be announced as soon as the node serves, until cancelled.
 
         Args:
             serving: whether the engine serves.
             random: uniform in [0, 1).
+            clock: monotonic seconds.
             sleep: waits for so many seconds.
         """
-        pause_s = FIRST_PAUSE_S
         while True:
-            if not serving():
-                await sleep(SERVING_POLL_S)
-                continue
-            try:
-                await self.announce()
-            except PlumisedError as error:
-                wait_s = pause_s * (0.5 + random())
-                _log.warning("%s Next try in %.0f s.", error, wait_s)
-                await sleep(wait_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            else:
-                _log.info("the Oracle knows where this node is")
-                return
+            if self._due and clock() >= self._not_before and serving():
+                # Before the wait, so that what is adopted meanwhile is announced as well.
+                self._due = False
+                announcer = self._announcer
+                try:
+                    await self.announce()
+                except PlumisedError as error:
+                    wait_s = self._pause_s * (0.5 + random())
+                    _log.warning("%s Next try in %.0f s.", error, wait_s)
+                    if self._announcer is announcer:
+                        self._due, self._not_before = True, clock() + wait_s
+                        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+                else:
+                    _log.info("the Oracle knows where this node is")
+            await sleep(POLL_S)
 
     async def announce(self) -> None:
         """Announce the node; the Oracle registers it on chain where it is not.

@@ -13,20 +13,20 @@ import logging
 import os
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from plumised import __version__
-from plumised.chain.agent import ChainAgent, Rhythm
-from plumised.chain.claims import ClaimPolicy
-from plumised.chain.flight import FlightPolicy
 from plumised.chain.lock import WalletLock
-from plumised.chain.proving import ProvingPolicy
-from plumised.daemon.announcing import Announcements, endpoint_of, wanted
 from plumised.daemon.by_hand import ByHand
+from plumised.daemon.crediting import Crediting
 from plumised.daemon.directories import prepare
 from plumised.daemon.endurance import Endurance
+from plumised.daemon.engine_renewal import renewed
 from plumised.daemon.identity import open_identity
 from plumised.daemon.job import engine_job, engine_launch, engine_places, engine_policy
+from plumised.daemon.reload_checks import problems
+from plumised.daemon.reloading import Reloading
 from plumised.daemon.report import Parts, ledger_trouble, status_of
 from plumised.engine.engine import Engine
 from plumised.engine.snapshot import StateName
@@ -36,20 +36,21 @@ from plumised.observe.control import ControlServer
 from plumised.observe.metrics_server import MetricsServer
 from plumised.observe.rendering import one_line
 from plumised.observe.status import NodeStatus, Status
-from plumised.oracle import Announcer, Dialect, OracleClient, Policy, Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from plumised.chain.wallet import Wallet
-    from plumised.config import Settings
+    from plumised.config import Changes, ConfigProblem, LogSettings, Origin, Settings
     from plumised.daemon.directories import Places
     from plumised.ipc.messages import Usage
     from plumised.ledger import LedgerDamagedError, Proof
     from plumised.observe.deeds import Deed, RewardsAnswer
     from plumised.observe.notify import Notifier
     from plumised.observe.redaction import Redactor
+    from plumised.observe.reloaded import Reloaded
+    from plumised.oracle import Reporter
 
 _log: Final = logging.getLogger(__name__)
 
@@ -63,18 +64,36 @@ FINAL_REPORT_S: Final = 10.0
 """How long the final report may take; TimeoutStopSec of the unit leaves room for it."""
 
 
+class StoppingError(PlumisedError):
+    """The daemon is about to end."""
+
+    code = "control-stopping"
+
+
 class Node:
     """The composition root. Give it checked settings and run it once.
 
     Args:
         settings: as checked.
+        origin: where they are read again.
         redactor: keeps secrets out of the log.
         notifier: tells systemd.
         credentials: directory of systemd credentials, or None.
+        log_as: has the log written as configured.
     """
 
-    def __init__(self, settings: Settings, redactor: Redactor, notifier: Notifier, credentials: Path | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        origin: Origin,
+        redactor: Redactor,
+        notifier: Notifier,
+        credentials: Path | None,
+        log_as: Callable[[LogSettings], None],
+    ) -> None:
         self._settings = settings
+        self._origin = origin
+        self._log_as = log_as
         self._redactor = redactor
         self._notifier = notifier
         self._credentials = credentials
@@ -82,14 +101,13 @@ class Node:
         self._stop_wanted = asyncio.Event()
         self._damage: LedgerDamagedError | None = None
         self._totals = Totals()
+        self._places: Places
         self._ledger: LedgerThread
         self._engine: Engine
         self._wallet: Wallet | None = None
-        self._reporter: Reporter | None = None
-        self._reporting: Endurance | None = None
-        self._announcements: Announcements | None = None
-        self._chain: ChainAgent | None = None
-        self._chaining: Endurance | None = None
+        self._crediting: Crediting | None = None
+        self._reloading = Reloading(origin, self)
+        self._reload_wanted = asyncio.Event()
 
     def stop(self) -> None:
         """Have the node stop in order; `run` returns when it has."""
@@ -98,6 +116,47 @@ class Node:
     def restart_engine(self) -> None:
         """Have the engine stopped and started again."""
         self._engine.restart()
+
+    @property
+    def settings(self) -> Settings:
+        """What the node goes by."""
+        return self._settings
+
+    def reload_soon(self) -> None:
+        """Have the configuration read again once the node is up; what comes of it is in the log."""
+        self._reload_wanted.set()
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again and go by it (see `plumised.daemon.reloading.Reloading`)."""
+        if self._stop_wanted.is_set():
+            raise StoppingError("The daemon stops, so its configuration is not read again", "Start it again.")
+        self._notifier.status("Reading the configuration again")
+        try:
+            return await self._reloading.run()
+        finally:
+            self._notifier.status(one_line(self.status()))
+
+    async def check(self, new: Settings, found: Changes) -> tuple[ConfigProblem, ...]:
+        """What a start with these settings would refuse (see `plumised.daemon.reloading.Reloadable`)."""
+        return await asyncio.to_thread(problems, self._origin.file, new, found, self._credentials)
+
+    async def apply(self, new: Settings, found: Changes) -> None:
+        """Go by these settings (see `plumised.daemon.reloading.Reloadable`)."""
+        places = await asyncio.to_thread(prepare, new.node, new.swarm.identity_file) if found.engine else self._places
+        # Nothing waits from here until all is told: a caller that goes away cannot leave half of it done.
+        old, self._settings, self._places = self._settings, new, places
+        self._log_as(new.log)
+        before = self._engine.snapshot().incarnation
+        self._engine.adopt(
+            engine_launch(new.engine, places),
+            partial(engine_job, new, places),
+            engine_policy(new.engine),
+            restart=bool(found.engine),
+        )
+        if self._crediting is not None:
+            self._crediting.adopt(new)
+        if found.engine:
+            await renewed(self._engine, before, old.engine.stop_timeout_s + FIRST_START_S)
 
     async def rewards(self) -> RewardsAnswer:
         """What the chain says of the agent's rewards. Raises PlumisedError where it cannot be asked."""
@@ -112,7 +171,7 @@ class Node:
         return await self._by_hand().register(registry=registry, dry_run=dry_run)
 
     def _by_hand(self) -> ByHand:
-        return ByHand(self._chain, self._settings.rewards)
+        return ByHand(self._crediting.chain if self._crediting else None, self._settings.rewards)
 
     def status(self) -> Status:
         """Where everything stands, from memory."""
@@ -124,15 +183,16 @@ class Node:
             stopping=self._stop_wanted.is_set(),
             trouble=ledger_trouble(self._ledger.health()),
         )
+        credit = self._crediting
         parts = Parts(
             engine=self._engine.snapshot(),
             totals=self._totals,
             ledger=self._ledger.health(),
-            reporter=self._reporter.snapshot() if self._reporter else None,
-            chain=self._chain.snapshot() if self._chain else None,
+            reporter=credit.reporter.snapshot() if credit and credit.reporter else None,
+            chain=credit.chain.snapshot() if credit and credit.chain else None,
             agent=self._wallet.address if self._wallet else None,
-            oracle_fault=self._reporting.fault if self._reporting else None,
-            chain_fault=self._chaining.fault if self._chaining else None,
+            oracle_fault=credit.reporting.fault if credit and credit.reporting else None,
+            chain_fault=credit.chaining.fault if credit and credit.chaining else None,
         )
         return status_of(time.time(), node, self._settings, parts)
 
@@ -158,7 +218,7 @@ class Node:
         """
         settings = self._settings
         async with contextlib.AsyncExitStack() as stack:
-            places = await asyncio.to_thread(prepare, settings.node)
+            places = self._places = await asyncio.to_thread(prepare, settings.node, settings.swarm.identity_file)
             if settings.oracle.enabled or settings.chain.enabled:
                 await self._open_wallet(stack)
             self._ledger = await stack.enter_async_context(await LedgerThread.open(places.ledger, time.time))
@@ -182,112 +242,57 @@ class Node:
         settings = self._settings
         self._engine = Engine(
             engine_launch(settings.engine, places),
-            lambda incarnation: engine_job(settings, places, incarnation),
+            partial(engine_job, settings, places),
             engine_places(places),
             self,
             engine_policy(settings.engine),
         )
-        if self._wallet is None:
-            return
-        if settings.oracle.enabled and settings.oracle.registration != "never":
-            self._announcements = self._build_announcements(self._wallet)
-        if settings.oracle.enabled:
-            self._reporter = self._build_reporter(self._wallet)
-            self._reporting = Endurance("Reporting", self._reporter.run, time.time)
-        if settings.chain.enabled:
-            self._chain = self._build_chain(self._wallet)
-            self._chaining = Endurance("The chain's side", self._chain.run, time.time)
-
-    def _build_reporter(self, wallet: Wallet) -> Reporter:
-        oracle = self._settings.oracle
-        return Reporter(
-            client=OracleClient(oracle.url, timeout_s=oracle.timeout_s),
-            dialect=None if oracle.dialect == "auto" else Dialect(oracle.dialect),
-            signer=wallet,
-            ledger=self._ledger,
-            policy=Policy(interval_s=oracle.interval_s)
-            if oracle.proofs
-            else Policy(interval_s=oracle.interval_s, proofs_per_report=0),
-            clock=time.time,
-            monotonic=time.monotonic,
-            random=random.random,
-            on_unregistered=self._on_unregistered,
-        )
-
-    def _build_chain(self, wallet: Wallet) -> ChainAgent:
-        chain, rewards = self._settings.chain, self._settings.rewards
-        return ChainAgent(
-            wallet=wallet,
-            store=self._ledger,
-            rpc_urls=chain.rpc_urls,
-            chain_id=chain.chain_id,
-            model=self._settings.engine.model,
-            serving=self._heartbeats_are_true,
-            fee_cap=chain.max_fee_wei,
-            low_balance_wei=chain.low_balance_wei,
-            registry=chain.agent_registry,
-            reward_pool=chain.reward_pool,
-            sponsor=self._announcements.announce if self._announcements else None,
-            rpc_timeout_s=chain.rpc_timeout_s,
-            rhythm=Rhythm(heartbeat_s=chain.heartbeat_interval_s),
-            claiming=ClaimPolicy(rewards.auto_claim, rewards.threshold_wei, rewards.gas_factor),
-            proving=ProvingPolicy(chain.verify_per_hour, chain.verify_max_cost_wei) if chain.verify_on_chain else None,
-            policy=FlightPolicy(replace_after_s=chain.replace_after_s),
-        )
-
-    def _build_announcements(self, wallet: Wallet) -> Announcements:
-        oracle = self._settings.oracle
-        announcer = Announcer(
-            client=OracleClient(oracle.url, timeout_s=oracle.timeout_s),
-            signer=wallet,
-            ledger=self._ledger,
-            clock=time.time,
-            monotonic=time.monotonic,
-            timeout_s=oracle.registration_timeout_s,
-        )
-        return Announcements(
-            announcer,
-            self._settings.engine.model,
-            lambda: endpoint_of(oracle.endpoint, self._engine.snapshot().addresses),
-        )
+        if self._wallet is not None:
+            self._crediting = Crediting(settings, self._wallet, self._ledger, self._engine.snapshot)
 
     def _engine_serves(self) -> bool:
         return self._engine.snapshot().serving
-
-    def _heartbeats_are_true(self) -> bool:
-        return self._settings.chain.heartbeat_when == "always" or self._engine_serves()
-
-    def _on_unregistered(self) -> None:
-        if self._chain is not None:
-            self._chain.request_registration()
 
     async def _work(self) -> None:
         """Everything between being built and being stopped."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._notifier.keep_watchdog(), name="watchdog")]
             engine = group.create_task(self._engine.run(), name="engine")
-            reporting = group.create_task(self._reporting.run(), name="reports") if self._reporting else None
-            if self._chaining is not None:
-                tasks.append(group.create_task(self._chaining.run(), name="chain"))
+            credit = self._crediting
+            reporting = (
+                group.create_task(credit.reporting.run(), name="reports") if credit and credit.reporting else None
+            )
+            if credit is not None and credit.chaining is not None:
+                tasks.append(group.create_task(credit.chaining.run(), name="chain"))
+            if credit is not None and credit.announcements is not None:
+                announcing = credit.announcements.run(self._engine_serves, random.random)
+                tasks.append(group.create_task(announcing, name="announcements"))
             tasks.append(group.create_task(self._keep_saying(), name="status"))
             tasks.append(group.create_task(self._watch_ledger(), name="ledger"))
-            oracle = self._settings.oracle
-            if self._announcements is not None and wanted(oracle.registration, oracle.endpoint):
-                announcing = self._announcements.announce_once_serving(self._engine_serves, random.random)
-                tasks.append(group.create_task(announcing, name="announcement"))
             # From here on the engine's socket is open and its first start is under way.
             await self._engine.wait_for(lambda engine: engine.state is not StateName.IDLE, FIRST_START_S)
             self._notifier.ready(one_line(self.status()))
+            reloads = Endurance("Reloading", self._reload_when_told, time.time)
+            tasks.append(group.create_task(reloads.run(), name="reloads"))
             await self._stop_wanted.wait()
             self._notifier.stopping("Stopping the engine")
             _log.info("stopping")
             self._engine.stop()
             await engine
-            if self._reporter is not None and reporting is not None:
-                await self._report_finally(self._reporter)
+            if credit is not None and credit.reporter is not None and reporting is not None:
+                await self._report_finally(credit.reporter)
                 reporting.cancel()
             for task in tasks:
                 task.cancel()
+
+    async def _reload_when_told(self) -> None:
+        """Reload for each signal; several at once are one."""
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            # Nobody waits for the answer, and the log has it.
+            with contextlib.suppress(PlumisedError):
+                await self.reload()
 
     async def _watch_ledger(self) -> None:
         """A damaged file cannot be replaced beneath what uses it; starting anew can."""

@@ -19,7 +19,7 @@ from plumised.observe.redaction import Redactor
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from plumised.config import Settings
+    from plumised.config import LogSettings, Origin, Settings
 
 _log: Final = logging.getLogger(__name__)
 
@@ -31,12 +31,12 @@ RECURSION_LIMIT: Final = 1000
 a recursion that has no end would then overflow the stack and end the process, where it should be an exception."""
 
 
-def run(settings: Settings, *, config_file: Path, environ: Mapping[str, str]) -> int:
+def run(settings: Settings, *, origin: Origin, environ: Mapping[str, str]) -> int:
     """Run the daemon until it is told to stop; returns its exit status: 0, or 1 where it asks for another start.
 
     Args:
         settings: checked.
-        config_file: where they were read, for the log.
+        origin: where they were read, and are read again.
         environ: what systemd says: NOTIFY_SOCKET, WATCHDOG_USEC, JOURNAL_STREAM, CREDENTIALS_DIRECTORY.
 
     Raises:
@@ -44,13 +44,17 @@ def run(settings: Settings, *, config_file: Path, environ: Mapping[str, str]) ->
     """
     sys.setrecursionlimit(RECURSION_LIMIT)
     redactor = Redactor()
-    form = form_of(settings.log.format, environ.get("JOURNAL_STREAM"), sys.stderr.fileno())
-    configure(settings.log.level, form, sys.stderr, redactor)
-    _log.info("node %s, configured by %s", settings.node.name, config_file)
+
+    def log_as(log: LogSettings) -> None:
+        form = form_of(log.format, environ.get("JOURNAL_STREAM"), sys.stderr.fileno())
+        configure(log.level, form, sys.stderr, redactor)
+
+    log_as(settings.log)
+    _log.info("node %s, configured by %s", settings.node.name, origin.file)
     keep_memory_private()
     notifier = Notifier(environ.get("NOTIFY_SOCKET"), environ.get("WATCHDOG_USEC"))
     credentials = environ.get("CREDENTIALS_DIRECTORY")
-    node = Node(settings, redactor, notifier, Path(credentials) if credentials else None)
+    node = Node(settings, origin, redactor, notifier, Path(credentials) if credentials else None, log_as)
     try:
         asyncio.run(_until_told(node))
     except LedgerDamagedError as error:
@@ -66,4 +70,6 @@ async def _until_told(node: Node) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
+    # Who closes the terminal that the daemon runs in wants it to end.
+    loop.add_signal_handler(signal.SIGHUP, node.stop if sys.stderr.isatty() else node.reload_soon)
     await node.run()

@@ -1,4 +1,4 @@
-"""The control socket: how `plumised status`, `wait`, `stop` and `restart-engine` reach the daemon.
+"""The control socket: how `plumised status`, `wait`, `stop`, `reload` and `restart-engine` reach the daemon.
 
 HTTP over a unix socket. Whoever may open the socket (mode 0660) may do everything; there is no other check.
 
@@ -6,11 +6,13 @@ HTTP over a unix socket. Whoever may open the socket (mode 0660) may do everythi
     GET  /v1/wait?for=CONDITION&timeout_s=S     the status once CONDITION holds: serving, registered, stopped
     POST /v1/stop                               have the daemon stop
     POST /v1/restart-engine                     have the engine stopped and started again
+    POST /v1/reload[?timeout_s=S]               have the configuration read again and applied
     GET  /v1/rewards                            what the chain says of the agent's rewards
     POST /v1/claim[?dry_run=1&timeout_s=S]      claim them
     POST /v1/register[?registry=1&dry_run=1&timeout_s=S]    register, in the AgentRegistry contract with registry=1
 
-An answer other than 200 is `{"code", "message", "remedy"}`.
+An answer other than 200 is `{"code", "message", "remedy"}`; a reload that the operator must do something about is
+answered with 422 and has `"reasons"` beside them, one complete line each.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from aiohttp import web
 
-from plumised.errors import PlumisedError
+from plumised.config import ConfigError
+from plumised.errors import OperatorError, PlumisedError
 from plumised.observe.control_socket import ControlSocket
 from plumised.observe.rendering import one_line, to_json, to_text
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from plumised.observe.deeds import Deed, RewardsAnswer
+    from plumised.observe.reloaded import Reloaded
     from plumised.observe.status import Status
 
 _log = logging.getLogger(__name__)
@@ -65,6 +69,14 @@ class Controlled(Protocol):
 
     def restart_engine(self) -> None:
         """Have the engine stopped and started again; returns at once."""
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again and go by it.
+
+        Raises:
+            OperatorError: nothing was changed.
+            PlumisedError: something else hinders it.
+        """
 
     async def rewards(self) -> RewardsAnswer:
         """Ask the chain for the rewards. Raises PlumisedError."""
@@ -106,6 +118,7 @@ class ControlServer:
                 web.get("/v1/wait", self._wait),
                 web.post("/v1/stop", self._stop),
                 web.post("/v1/restart-engine", self._restart_engine),
+                web.post("/v1/reload", self._reload),
                 web.get("/v1/rewards", self._rewards),
                 web.post("/v1/claim", self._claim),
                 web.post("/v1/register", self._register),
@@ -207,6 +220,22 @@ class ControlServer:
         self._node.restart_engine()
         return web.json_response({"restarting": True})
 
+    async def _reload(self, request: web.Request) -> web.Response:
+        timeout_s = _timeout(request.query.get("timeout_s"))
+        try:
+            async with asyncio.timeout(timeout_s):
+                done = await self._node.reload()
+        except OperatorError as error:
+            return _not_taken(error)
+        except TimeoutError:
+            raise _RefusedError(
+                HTTPStatus.REQUEST_TIMEOUT,
+                "timeout",
+                f"The reload has not come to its end after {timeout_s:g} s",
+                "Look at the log and plumised status, or wait longer with --timeout.",
+            ) from None
+        return web.Response(text=done.to_json(), content_type="application/json")
+
     async def _rewards(self, _request: web.Request) -> web.Response:
         return web.Response(text=(await self._node.rewards()).to_json(), content_type="application/json")
 
@@ -232,6 +261,16 @@ async def _done(work: Awaitable[Deed], request: web.Request) -> web.Response:
             "Look at plumised status, or wait longer with --timeout.",
         ) from None
     return web.Response(text=deed.to_json(), content_type="application/json")
+
+
+def _not_taken(error: OperatorError) -> web.Response:
+    reasons = error.problems if isinstance(error, ConfigError) else (error,)
+    answer = {"code": error.code, "message": error.message, "remedy": error.remedy}
+    return web.json_response(
+        {**answer, "reasons": [str(reason) for reason in reasons]},
+        status=HTTPStatus.UNPROCESSABLE_ENTITY,
+        dumps=json.dumps,
+    )
 
 
 def _flag(request: web.Request, name: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from plumised.errors import PlumisedError
+from plumised.errors import OperatorError, PlumisedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,20 @@ class ControlTimeoutError(PlumisedError):
     """What was waited for did not come in time."""
 
     code = "timeout"
+
+
+class ReloadRefusedError(OperatorError):
+    """The daemon does not take the configuration that it was told to read again, and goes on as before.
+
+    Attributes:
+        reasons: one complete line each.
+    """
+
+    code = "reload-refused"
+
+    def __init__(self, message: str, remedy: str, reasons: tuple[str, ...]) -> None:
+        super().__init__(message, remedy)
+        self.reasons = reasons
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -115,6 +129,14 @@ class ControlClient:
         """Have the engine stopped and started again; returns as soon as that has begun."""
         self._ask("POST", "/v1/restart-engine", ANSWER_TIMEOUT_S)
 
+    def reload(self, timeout_s: float) -> str:
+        """Have the configuration read again; what came of it as JSON (`plumised.observe.reloaded.Reloaded`).
+
+        Raises:
+            ReloadRefusedError: the daemon goes on as before, for the reasons that the error has.
+        """
+        return self._ask("POST", f"/v1/reload?{urlencode({'timeout_s': timeout_s})}", timeout_s + ANSWER_TIMEOUT_S)
+
     def rewards(self) -> str:
         """What the chain says of the agent's rewards, as JSON."""
         return self._ask("GET", "/v1/rewards", CHAIN_TIMEOUT_S)
@@ -179,6 +201,8 @@ def _refusal(status: int, body: str) -> PlumisedError:
             f"The daemon answered {status} in a form that this program does not know",
             "Use the command line of the same version as the daemon.",
         )
+    if status == http.HTTPStatus.UNPROCESSABLE_ENTITY:
+        return ReloadRefusedError(message, remedy, tuple(str(reason) for reason in answer.get("reasons", ())))
     if status == http.HTTPStatus.REQUEST_TIMEOUT:
         return ControlTimeoutError(message, remedy)
     return ControlError(message, remedy)

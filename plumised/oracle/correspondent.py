@@ -55,6 +55,10 @@ class Correspondent:
         self._monotonic = monotonic
         self._started = monotonic()
 
+    def write_to(self, client: OracleClient, clocks: ClockComparison) -> None:
+        """Speak with this Oracle from now on, by these clocks."""
+        self._client, self._clocks = client, clocks
+
     async def look(self, account: Account, timeout_s: float | None) -> Sight:
         """Ask for the last accepted report of `account`, or just for the time where its dialect has no history."""
         started = self._clocks.now().wall

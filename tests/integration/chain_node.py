@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from plumised.chain.addresses import REWARD_POOL
 from plumised.chain.agent import ChainAgent, Rhythm
+from plumised.chain.claims import ClaimPolicy
+from plumised.chain.terms import ChainTerms
 from plumised.ledger.thread import LedgerThread
 from tests.devnet.chain import CHAIN_ID
 from tests.integration.chain_world import CAP, FAST, STEADY, WALLET, eventually, running
@@ -17,15 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from plumised.chain.claims import ClaimPolicy
     from plumised.chain.flight import FlightPolicy
     from plumised.chain.proving import ProvingPolicy
     from plumised.chain.snapshot import ChainSnapshot
     from plumised.chain.timing import Timing
 
-BRISK = Rhythm(
-    heartbeat_s=1.0, recheck_s=60.0, visible_s=2.0, first_retry_s=0.2, longest_retry_s=0.5, watch_s=0.2, tick_s=0.05
-)
+BRISK = Rhythm(recheck_s=60.0, visible_s=2.0, first_retry_s=0.2, longest_retry_s=0.5, watch_s=0.2, tick_s=0.05)
 
 
 @dataclass
@@ -68,20 +67,23 @@ async def agent(  # noqa: PLR0913 # a test says only what matters to it
         chain_agent = ChainAgent(
             wallet=WALLET,
             store=ledger,
-            rpc_urls=urls,
+            terms=ChainTerms(
+                rpc_urls=urls,
+                model="bigscience/bloom-560m",
+                fee_cap=fee_cap,
+                low_balance_wei=low_balance_wei,
+                rpc_timeout_s=2.0,
+                heartbeat_s=1.0,
+                claiming=claiming or ClaimPolicy(),
+                proving=proving,
+                flight=policy,
+            ),
             chain_id=CHAIN_ID,
-            model="bigscience/bloom-560m",
             serving=lambda: engine.serving,
-            fee_cap=fee_cap,
-            low_balance_wei=low_balance_wei,
             sponsor=sponsor,
-            rpc_timeout_s=2.0,
             rhythm=BRISK,
             registry=registry,
             reward_pool=reward_pool,
-            claiming=claiming,
-            proving=proving,
-            policy=policy,
             timing=timing,
         )
         async with running(chain_agent.run()) if started else nullcontext():

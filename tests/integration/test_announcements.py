@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from plumised.daemon.announcing import FIRST_PAUSE_S, Announcements, endpoint_of, wanted
 from plumised.oracle import Announcer, OracleClient
 from tests.devnet.oracle import Fault, OracleConfig
+from tests.integration.chain_world import eventually, running
 from tests.integration.reporting import AGENT, SIGNER, scene
 
 if TYPE_CHECKING:
@@ -20,15 +22,18 @@ if TYPE_CHECKING:
 ENDPOINT = "http://203.0.113.7:31331"
 
 
-def announcements(here: Scene, endpoint: str | None = ENDPOINT) -> Announcements:
-    announcer = Announcer(
+MODEL = "bigscience/bloom-560m"
+PATIENCE_S = 20.0
+
+
+def announcer(here: Scene) -> Announcer:
+    return Announcer(
         client=OracleClient(here.oracle.url, timeout_s=10.0),
         signer=SIGNER,
         ledger=here.node.ledger,
         clock=time.time,
         monotonic=time.monotonic,
     )
-    return Announcements(announcer, "bigscience/bloom-560m", lambda: endpoint)
 
 
 @pytest.mark.parametrize(
@@ -51,21 +56,59 @@ def test_the_configured_endpoint_comes_before_the_engine_s_addresses() -> None:
     assert endpoint_of(None, []) is None
 
 
+class Ticks:
+    """A clock that the announcements' own waiting moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+async def taken(here: Scene, count: int) -> list[str]:
+    """The endpoints that the Oracle knows, once it has been told so often."""
+    async with asyncio.timeout(PATIENCE_S):
+        while len(found := await here.oracle.control.registrations(AGENT)) < count:
+            await asyncio.sleep(0.01)
+    return [each.endpoint for each in found]
+
+
 async def test_it_waits_until_the_engine_serves_and_goes_on_until_it_is_taken(tmp_path: Path) -> None:
     async with scene(tmp_path, config=OracleConfig()) as here:
         await here.oracle.control.switch_on(Fault(kind="status", on="register", status=503, count=2))
-        asked = 0
-        pauses: list[float] = []
+        ticks, serving_from = Ticks(), 7.0
+        announcements = Announcements(announcer(here), MODEL, lambda: ENDPOINT, wanted=True)
 
-        def serving() -> bool:
-            nonlocal asked
-            asked += 1
-            return asked > 2
+        async with running(announcements.run(lambda: ticks.now >= serving_from, lambda: 0.5, ticks.clock, ticks.sleep)):
+            assert await taken(here, 1) == [ENDPOINT]
 
-        async def sleep(seconds: float) -> None:
-            pauses.append(seconds)
+        assert ticks.now >= serving_from + FIRST_PAUSE_S + 2 * FIRST_PAUSE_S
 
-        await announcements(here).announce_once_serving(serving, lambda: 0.5, sleep)
-        taken = await here.oracle.control.registrations(AGENT)
-        assert [registration.endpoint for registration in taken] == [ENDPOINT]
-        assert pauses[2:] == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S]
+
+async def test_what_is_adopted_is_announced_without_the_pause_after_a_failure(tmp_path: Path) -> None:
+    async with scene(tmp_path, config=OracleConfig()) as here:
+        tried = asyncio.Event()
+
+        def nothing_yet() -> None:
+            tried.set()
+
+        announcements = Announcements(announcer(here), MODEL, nothing_yet, wanted=True)
+        async with running(announcements.run(lambda: True, lambda: 0.5)):
+            async with asyncio.timeout(PATIENCE_S):
+                await tried.wait()
+            announcements.adopt(announcer(here), MODEL, lambda: ENDPOINT, wanted=True)
+            assert await taken(here, 1) == [ENDPOINT]
+
+
+async def test_what_is_not_wanted_is_not_announced(tmp_path: Path) -> None:
+    async with scene(tmp_path, config=OracleConfig()) as here:
+        ticks = Ticks()
+        announcements = Announcements(announcer(here), MODEL, lambda: ENDPOINT, wanted=False)
+        async with running(announcements.run(lambda: True, lambda: 0.5, ticks.clock, ticks.sleep)):
+            await eventually(ticks.clock, lambda now: now > FIRST_PAUSE_S)
+        assert await here.oracle.control.registrations(AGENT) == []

@@ -11,12 +11,15 @@ import stat
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
 from plumised.cli import main
+from plumised.config import ConfigError, ConfigProblem
+from plumised.daemon.reloading import ReloadBusyError, RestartNeededError
 from plumised.errors import PlumisedError
 from plumised.observe.control import MAX_WAITS, ControlServer
 from plumised.observe.control_client import (
@@ -28,12 +31,12 @@ from plumised.observe.control_client import (
 from plumised.observe.control_socket import ControlSocketError, ControlSocketInUseError
 from plumised.observe.deeds import Deed, RewardsAnswer
 from plumised.observe.metrics_server import MetricsListenError, MetricsServer
+from plumised.observe.reloaded import Reloaded
 from plumised.observe.status import EngineState, Status
 from tests.unit.observe import statuses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
 PATIENCE_S = 20.0
 
@@ -63,6 +66,9 @@ class Node:
         self.stops = 0
         self.restarts = 0
         self.chain_trouble: PlumisedError | None = None
+        self.reloaded: Reloaded | PlumisedError = Reloaded()
+        self.may_reload = asyncio.Event()
+        self.may_reload.set()
         self.may_claim = asyncio.Event()
         self.may_claim.set()
         self.claimed = Deed(done=True, message="2 PLM claimed", transaction="0x12", amount_wei=2 * PLM, cost_wei=7)
@@ -76,6 +82,12 @@ class Node:
 
     def restart_engine(self) -> None:
         self.restarts += 1
+
+    async def reload(self) -> Reloaded:
+        await self.may_reload.wait()
+        if isinstance(self.reloaded, PlumisedError):
+            raise self.reloaded
+        return self.reloaded
 
     async def rewards(self) -> RewardsAnswer:
         if self.chain_trouble is not None:
@@ -157,6 +169,58 @@ async def test_stop_and_restart_reach_the_node(path: Path, node: Node) -> None:
     assert await plumised("restart-engine", "--socket", str(path)) == 0
 
     assert (node.stops, node.restarts) == (1, 1)
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_reload_tells_what_was_applied(path: Path, node: Node, capsys: pytest.CaptureFixture[str]) -> None:
+    node.reloaded = Reloaded(("log.level",), ("engine.handlers",))
+    assert await plumised("reload", "--socket", str(path)) == 0
+    assert capsys.readouterr().out == "Applied log.level, engine.handlers; the engine is started anew\n"
+
+    assert await plumised("reload", "--json", "--socket", str(path)) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["live"], told["engine"]) == (["log.level"], ["engine.handlers"])
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_reload_of_a_bad_file_ends_with_78_and_has_every_reason(
+    path: Path, node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path("/etc/plumise/node.toml")
+    problems = (
+        ConfigProblem(file, 3, "engine.handlers", "is 0, which is out of range", "Write a number from 1 to 32."),
+        ConfigProblem(file, 9, "log.levle", "is not a key", "Did you mean log.level?"),
+    )
+    node.reloaded = ConfigError(problems)
+    assert await plumised("reload", "--socket", str(path)) == 78
+    assert capsys.readouterr().err.splitlines() == [f"plumised: {problem}" for problem in problems]
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_reload_that_needs_another_start_ends_with_78(
+    path: Path, node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.reloaded = RestartNeededError("node.toml asks for another start", "Restart it.")
+    assert await plumised("reload", "--socket", str(path)) == 78
+    assert capsys.readouterr().err == "plumised: node.toml asks for another start (reload-needs-restart). Restart it.\n"
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_reload_that_takes_too_long_ends_with_75(
+    path: Path, node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.may_reload.clear()
+    assert await plumised("reload", "--timeout", "0.1", "--socket", str(path)) == 75
+    assert "after 0.1 s" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_reload_that_something_else_hinders_is_no_mistake_of_the_operator(
+    path: Path, node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.reloaded = ReloadBusyError("Two are under way", "Wait.")
+    assert await plumised("reload", "--socket", str(path)) == 70
+    assert "Two are under way" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("server")

@@ -19,13 +19,13 @@ def test_endless_recursion_is_an_error_again_and_not_the_end_of_the_process(tmp_
     code = f"""
 import sys
 from pathlib import Path
-from plumised.config import load
+from plumised.config import Origin
 from plumised.daemon import run
 from plumised.errors import OperatorError
 assert sys.getrecursionlimit() > {RECURSION_LIMIT}, "no library raises the limit any more"
-config = Path({str(config)!r})
+origin = Origin(Path({str(config)!r}), "host")
 try:
-    run(load(config, host_name="host"), config_file=config, environ={{}})
+    run(origin.read(), origin=origin, environ={{}})
 except OperatorError:
     print(sys.getrecursionlimit())
 """
