@@ -96,7 +96,8 @@ def read_keystore(path: Path) -> Keystore:
         content = read_secret_file(path, limit=_LONGEST_KEYSTORE)
     except SecretFileMissingError:
         raise WalletMissingError(
-            f"There is no keystore at {path}", "Run plumised wallet create, or correct wallet.keystore."
+            f"There is no keystore at {path}",
+            "Run plumised wallet create (with --instance NAME for plumised@NAME.service), or correct wallet.keystore.",
         ) from None
     return parse_keystore(path, content)
 

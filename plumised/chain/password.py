@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from plumised.chain.secret_files import CREDENTIAL, PRIVATE, SecretFileError, read_secret_file
+from plumised.chain.secret_files import (
+    CREDENTIAL,
+    PRIVATE,
+    SecretFileError,
+    SecretFileMissingError,
+    read_secret_file,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+SUCCESSOR: Final = ".next"
+"""After the name of a password's file or credential: the password that is to follow it, while it is being changed."""
 
 _LONGEST = 4096
 
@@ -16,6 +25,10 @@ class PasswordError(SecretFileError):
     """What was given as a password cannot be one."""
 
     code = "wallet-password-unusable"
+
+
+class PasswordEmptyError(PasswordError):
+    """There is a place for the password, and nothing in it."""
 
 
 class Password:
@@ -56,7 +69,8 @@ def read_password_file(path: Path) -> Password:
         SecretFileError: the file is missing, not private to this account, not a file, or too long.
         PasswordError: it is empty or not UTF-8.
     """
-    return _password(read_secret_file(path, limit=_LONGEST, forbidden=PRIVATE), f"Password file {path}")
+    remedy = "Write the keystore's password into it."
+    return _password(read_secret_file(path, limit=_LONGEST, forbidden=PRIVATE), f"Password file {path}", remedy)
 
 
 def read_password_credential(name: str, directory: Path | None) -> Password:
@@ -75,15 +89,40 @@ def read_password_credential(name: str, directory: Path | None) -> Password:
         raise SecretFileError(f"There is no credential {name!r}: this process got none from systemd", remedy)
     if not name or "/" in name or name in {".", ".."}:
         raise SecretFileError(f"{name!r} cannot be the name of a credential", remedy)
-    return _password(read_secret_file(directory / name, limit=_LONGEST, forbidden=CREDENTIAL), f"Credential {name!r}")
+    content = read_secret_file(directory / name, limit=_LONGEST, forbidden=CREDENTIAL)
+    return _password(content, f"Credential {name!r}", _STORE)
 
 
-def _password(content: bytes, source: str) -> Password:
+def read_successor(present: Path, *, forbidden: int = PRIVATE) -> Password | None:
+    """Return the password that is to follow the one in the file or credential `present`; None where there is none.
+
+    There is one while `plumised wallet change-password` runs, and after it was cut off. Then one of the two opens the
+    keystore.
+
+    Args:
+        present: the file, or the credential in its directory.
+        forbidden: mode bits that the file must not have.
+
+    Raises:
+        SecretFileError: it is not private to this account, not a file, or too long.
+        PasswordError: it is not UTF-8.
+    """
+    path = present.with_name(present.name + SUCCESSOR)
+    try:
+        return _password(read_secret_file(path, limit=_LONGEST, forbidden=forbidden), f"Password file {path}", _STORE)
+    except (SecretFileMissingError, PasswordEmptyError):
+        return None
+
+
+_STORE = "Run plumised wallet store-password as root, with --instance NAME for plumised@NAME.service."
+
+
+def _password(content: bytes, source: str, remedy: str) -> Password:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise PasswordError(f"{source} is not UTF-8 text", "Write the password as text.") from None
     text = text.removesuffix("\n")
     if not text:
-        raise PasswordError(f"{source} is empty", "Write the keystore's password into it.")
+        raise PasswordEmptyError(f"{source} is empty", remedy)
     return Password(text)

@@ -126,6 +126,61 @@ def replace_secret_file(path: Path, content: bytes) -> None:
         ) from None
 
 
+def put_secret_file(path: Path, content: bytes, *, like: Path | None = None) -> None:
+    """Create a file with mode 0600, or put a new content in its place: complete and on disk, or as before.
+
+    Root gives it to the owner of the file that it replaces, or of the file `like` where there is one, else to the
+    owner of the directory.
+
+    Raises:
+        SecretFileError: the directory is missing, not writable, or the disk is full.
+    """
+    try:
+        with ExitStack() as cleanup:
+            complete = _complete(path, content, cleanup)
+            model = next((file for file in (path, like) if file is not None and file.exists()), None)
+            if model is not None and os.geteuid() == 0:
+                owner = model.stat()
+                os.chown(complete, owner.st_uid, owner.st_gid)
+            complete.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise SecretFileError(
+            f"{path} cannot be written: {error.strerror}", f"Make {path.parent} a directory that this account can use."
+        ) from None
+
+
+def move_secret_file(source: Path, target: Path) -> None:
+    """Put a file in the place of another in the same directory, at once.
+
+    Raises:
+        SecretFileError: the directory is not writable; both are as before.
+    """
+    try:
+        source.replace(target)
+        _sync_directory(target.parent)
+    except OSError as error:
+        raise SecretFileError(
+            f"{source} cannot be renamed to {target.name}: {error.strerror}",
+            f"Make {target.parent} a directory that this account can use.",
+        ) from None
+
+
+def remove_secret_file(path: Path) -> None:
+    """Remove a file that may be there.
+
+    Raises:
+        SecretFileError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise SecretFileError(
+            f"{path} cannot be removed: {error.strerror}", f"Make {path.parent} a directory that this account can use."
+        ) from None
+
+
 def ensure_private_directory(directory: Path) -> None:
     """Create `directory` with mode 0700 for the owner of its parent, unless it exists. OSError where that fails."""
     with suppress(FileExistsError):

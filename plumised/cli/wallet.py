@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumised.cli.config_file import add_config_arguments, choice
+from plumised.cli.config_file import add_config_arguments
 from plumised.cli.prompts import PromptError, ask, ask_twice
-from plumised.cli.verb import Context, Verb
+from plumised.cli.verb import Context, UsageError, Verb
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from plumised.chain.password import Password
+    from plumised.cli.wallet_place import WalletPlace
 
 LONGEST_KEY_FILE = 1024
 
@@ -21,15 +24,16 @@ _CONSENT = "yes"
 
 def _configure(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = actions.add_parser("create", help="make a new key and encrypt it into the keystore", allow_abbrev=False)
-    importing = actions.add_parser(
-        "import", help="encrypt an existing private key into the keystore", allow_abbrev=False
-    )
-    address = actions.add_parser("address", help="print the agent's address", allow_abbrev=False)
-    changing = actions.add_parser("change-password", help="encrypt the keystore anew", allow_abbrev=False)
-    exporting = actions.add_parser(
-        "export", help="show the private key on the terminal, or write it into a file", allow_abbrev=False
-    )
+
+    def add(name: str, meaning: str) -> ArgumentParser:
+        return actions.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
+
+    create = add("create", "make a new key and encrypt it into the keystore")
+    importing = add("import", "encrypt an existing private key into the keystore")
+    address = add("address", "print the agent's address")
+    changing = add("change-password", "encrypt the keystore anew")
+    storing = add("store-password", "keep the password of an existing keystore where the service has it from; for root")
+    exporting = add("export", "show the private key on the terminal, or write it into a file")
     importing.add_argument(
         "--key-file", type=Path, metavar="FILE", help="file with the private key in hex; by default it is asked for"
     )
@@ -38,10 +42,15 @@ def _configure(parser: ArgumentParser) -> None:
     )
     for action in (create, importing):
         _add_password_file(action, "--password-file", "file with the password; by default it is asked for twice")
-    for action in (changing, exporting):
+        action.add_argument(
+            "--no-store-password",
+            action="store_true",
+            help="do not keep the password where the service has it from, as root otherwise does",
+        )
+    for action in (changing, storing, exporting):
         _add_password_file(action, "--password-file", "file with the password; by default it is asked for")
     _add_password_file(changing, "--new-password-file", "file with the new one; by default it is asked for twice")
-    for action in (create, importing, address, changing, exporting):
+    for action in (create, importing, address, changing, storing, exporting):
         action.add_argument(
             "--keystore",
             type=Path,
@@ -59,34 +68,88 @@ def _run(arguments: Namespace, context: Context) -> int:
     # The cryptography takes half a second to import, which the other verbs need not wait for.
     from plumised.chain import wallet  # noqa: PLC0415 - see above
     from plumised.chain.memory_guard import keep_memory_private  # noqa: PLC0415 - as above
+    from plumised.cli.wallet_place import wallet_place  # noqa: PLC0415 - as above
 
     keep_memory_private()
-    keystore = _keystore(arguments, context)
+    place = wallet_place(arguments, context.host_name, root=os.geteuid() == 0)
     match arguments.action:
-        case "create":
-            address = wallet.create_keystore(keystore, _new_password(arguments.password_file))
-        case "import":
-            address = wallet.import_key(keystore, _key(arguments), _new_password(arguments.password_file))
+        case "create" | "import":
+            address = _make(place, arguments, context)
         case "change-password":
-            address = _change_password(keystore, arguments)
+            address = _change_password(place, arguments, context)
+        case "store-password":
+            address = _store_password(place, arguments, context)
         case "export":
-            return _export(keystore, arguments, context)
+            return _export(place.keystore, arguments, context)
         case _:
-            address = wallet.read_address(keystore)
+            address = wallet.read_address(place.keystore)
     context.stdout.write(f"{address}\n")
     return 0
 
 
-def _change_password(keystore: Path, arguments: Namespace) -> str:
+def _make(place: WalletPlace, arguments: Namespace, context: Context) -> str:
+    from plumised.chain import wallet  # noqa: PLC0415 - as above
+
+    place.make_room()
+    key = _key(arguments) if arguments.action == "import" else None
+    password = _new_password(arguments.password_file)
+    deposit = None if arguments.no_store_password else place.deposit
+    if deposit is not None:
+        deposit.refuse_another(password)
+    with nullcontext() if deposit is None else deposit.following(password, present=None):
+        if key is None:
+            address = wallet.create_keystore(place.keystore, password)
+        else:
+            address = wallet.import_key(place.keystore, key, password)
+    if deposit is not None:
+        context.stderr.write(
+            f"The password is kept in {deposit.path}, from where {place.unit} has it. Keep a copy of it and of "
+            f"{place.keystore} elsewhere: without both, the agent and its rewards are lost.\n"
+        )
+    elif place.unit is not None and place.password_file is None:
+        context.stderr.write(
+            f"The password is kept nowhere. {place.unit} needs it: as root run plumised wallet store-password, or give "
+            "the unit an encrypted credential (encrypted-password.conf in /usr/share/doc/plumise-node/examples).\n"
+        )
+    return address
+
+
+def _change_password(place: WalletPlace, arguments: Namespace, context: Context) -> str:
     from plumised.chain import wallet  # noqa: PLC0415 - as above
     from plumised.chain.keystore import read_keystore  # noqa: PLC0415 - as above
     from plumised.chain.lock import WalletLock  # noqa: PLC0415 - as above
 
     # Read first: a missing keystore is told before anything is asked for.
-    read_keystore(keystore)
-    with WalletLock(keystore):
+    read_keystore(place.keystore)
+    with WalletLock(place.keystore):
         old = _password(arguments.password_file, "Password of the keystore")
-        return wallet.change_password(keystore, old, _new_password(arguments.new_password_file))
+        new = _new_password(arguments.new_password_file)
+        stored = place.stored
+        if stored is None or not stored.exists():
+            address = wallet.change_password(place.keystore, old, new)
+            if place.unit is not None:
+                context.stderr.write(f"{place.unit} has its password from elsewhere: change it there, too.\n")
+            return address
+        wallet.open_wallet(place.keystore, old)
+        with stored.following(new, present=old):
+            return wallet.change_password(place.keystore, old, new)
+
+
+def _store_password(place: WalletPlace, arguments: Namespace, context: Context) -> str:
+    from plumised.chain import wallet  # noqa: PLC0415 - as above
+    from plumised.chain.keystore import read_keystore  # noqa: PLC0415 - as above
+
+    read_keystore(place.keystore)
+    if place.stored is None:
+        raise UsageError(
+            "There is no place of the service's that this password could be stored in",
+            "Run this as root, without --keystore and with the package's own configuration, or with --instance NAME.",
+        )
+    password = _password(arguments.password_file, "Password of the keystore")
+    address = wallet.open_wallet(place.keystore, password).address
+    place.stored.put(password)
+    context.stderr.write(f"The password is kept in {place.stored.path}.\n")
+    return address
 
 
 def _export(keystore: Path, arguments: Namespace, context: Context) -> int:
@@ -109,13 +172,6 @@ def _export(keystore: Path, arguments: Namespace, context: Context) -> int:
         raise PromptError("The private key is not shown", f"Type {_CONSENT} to have it shown.")
     context.stdout.write(f"{wallet.export_key(keystore, password)}\n")
     return 0
-
-
-def _keystore(arguments: Namespace, context: Context) -> Path:
-    if arguments.keystore is not None:
-        named: Path = arguments.keystore
-        return named.absolute()
-    return choice(arguments).load(context.host_name).wallet.keystore
 
 
 def _key(arguments: Namespace) -> str:

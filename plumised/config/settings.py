@@ -18,6 +18,8 @@ from plumised.config.urls import Listen
 
 MAINNET = 41956
 MAINNET_REGISTRY = "0xC9CF64344D22f02f6cDB8e7B5349f30E09F9043C"
+PASSWORD_CREDENTIAL = "wallet-password"  # noqa: S105 - its name
+"""As the units in `systemd/` call it."""
 WEI_PER_PLM = 10**18
 WEI_PER_GWEI = 10**9
 BYTES_PER_GB = 10**9
@@ -330,11 +332,10 @@ class WalletSettings(Section, frozen=True):
         "password_credential.",
         examples=["/etc/plumise/wallet.password"],
     )
-    password_credential: Annotated[str, AfterValidator(values.credential)] | None = Field(
-        None,
+    password_credential: Annotated[str, AfterValidator(values.credential)] = Field(
+        PASSWORD_CREDENTIAL,
         description="Name of the systemd credential (LoadCredential=) that holds the keystore's password. Excludes "
-        "password_file.",
-        examples=["wallet-password"],
+        "password_file, and counts for nothing where that is set.",
     )
 
 
