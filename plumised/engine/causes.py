@@ -96,7 +96,7 @@ _PATTERNS: Final = (
         r"address already in use|failed to listen on any addresses",
         "port-taken",
         "another program has the port that the swarm is to be reached at",
-        "Stop that program (`ss -ltnp` names it), or change swarm.listen.",
+        "Stop that program (`ss -ltnp` names it), or change swarm.listen; each node of a machine needs its own.",
     ),
     _pattern(
         r"No space left on device|Disk quota exceeded",

@@ -86,5 +86,5 @@ def _unusable(host: str, port: int, error: OSError) -> MetricsListenError:
     why = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
     return MetricsListenError(
         f"Metrics cannot be served at {host} port {port}: {why}",
-        'Choose another address for metrics.listen, or set it to "off".',
+        'Choose another address for metrics.listen, since each node of a machine needs its own, or set it to "off".',
     )

@@ -128,7 +128,7 @@ def _bind_failure(address: str, error: OSError) -> EngineError:
         return EngineError(
             "port-taken",
             f"another program listens on {address}",
-            "Stop that program, or choose another port in [swarm] listen.",
+            "Stop that program, or choose another port in [swarm] listen; each node of a machine needs its own.",
             permanent=False,
         )
     return EngineError(
