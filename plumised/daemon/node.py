@@ -142,7 +142,7 @@ class Node:
 
     async def apply(self, new: Settings, found: Changes) -> None:
         """Go by these settings (see `plumised.daemon.reloading.Reloadable`)."""
-        places = await asyncio.to_thread(prepare, new.node, new.swarm.identity_file) if found.engine else self._places
+        places = await asyncio.to_thread(prepare, new.node) if found.engine else self._places
         # Nothing waits from here until all is told: a caller that goes away cannot leave half of it done.
         old, self._settings, self._places = self._settings, new, places
         self._log_as(new.log)
@@ -218,7 +218,7 @@ class Node:
         """
         settings = self._settings
         async with contextlib.AsyncExitStack() as stack:
-            places = self._places = await asyncio.to_thread(prepare, settings.node, settings.swarm.identity_file)
+            places = self._places = await asyncio.to_thread(prepare, settings.node)
             if settings.oracle.enabled or settings.chain.enabled:
                 await self._open_wallet(stack)
             self._ledger = await stack.enter_async_context(await LedgerThread.open(places.ledger, time.time))

@@ -158,6 +158,23 @@ class Engine:
             self._dispatch(Restart())
 
     def snapshot(self) -> EngineSnapshot:
+    def adopt(
+        self, launch: Launch, job: Callable[[str], EngineJob], policy: EnginePolicy, *, restart: bool = False
+    ) -> None:
+        """Start engines so from now on, and watch the one that runs by this policy.
+
+        Args:
+            launch: see the class.
+            job: see the class.
+            policy: see the class.
+            restart: whether the one that runs is ended for it, in order and in the time that it was promised.
+        """
+        if restart:
+            self.restart()
+        elif self._life is not None:
+            self._life.adopt(policy)
+        self._launch, self._job, self._policy = launch, job, policy
+
         """The engine at this moment."""
         now = self._clock()
         life = self._life

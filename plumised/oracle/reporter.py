@@ -89,6 +89,8 @@ class Reporter:
         self._random = random
         self._on_unregistered = on_unregistered
         self._dialect = DialectChoice(client.url, dialect, ledger)
+        self._fixed = dialect
+        self._adopted: tuple[OracleClient, Dialect | None, Policy] | None = None
         self._clocks = ClockComparison(clock, monotonic)
         self._correspondent = Correspondent(client, signer, ledger, self._clocks, monotonic)
         self._limits = Limits(policy.greatest_tokens, policy.greatest_requests, policy.proofs_per_report)
@@ -138,6 +140,17 @@ class Reporter:
         self._wake.set()
 
     async def turn(self) -> float:
+    def adopt(self, *, client: OracleClient, dialect: Dialect | None, policy: Policy) -> None:
+        """Go by these from the next turn on, which comes soon. A report in flight is settled as after a restart.
+
+        Args:
+            client: of the Oracle.
+            dialect: of the reports; None finds out which one the Oracle speaks.
+            policy: intervals and limits.
+        """
+        self._adopted = (client, dialect, policy)
+        self.report_soon()
+
         """One attempt to get everything reported.
 
         Returns:
@@ -145,6 +158,7 @@ class Reporter:
         """
         async with self._one_turn:
             try:
+            self._take_on()
                 pause = await self._turn()
             except LedgerError as error:
                 pause = self._failed(Trouble(error.code, error.message, error.remedy))
@@ -183,6 +197,23 @@ class Reporter:
             return False
 
     async def _turn(self) -> float:
+    def _take_on(self) -> None:
+        """Go by what was adopted, if anything was."""
+        if self._adopted is None:
+            return
+        (client, dialect, policy), self._adopted = self._adopted, None
+        moved = client.url != self._client.url
+        if moved:
+            self._clocks = ClockComparison(self._clock, self._monotonic)
+            self._problem, self._failures = None, 0
+        if moved or dialect is not self._fixed:
+            self._fixed = dialect
+            self._dialect = DialectChoice(client.url, dialect, self._ledger)
+        if moved or policy != self._policy:
+            self._limits = Limits(policy.greatest_tokens, policy.greatest_requests, policy.proofs_per_report)
+        self._client, self._policy = client, policy
+        self._correspondent.write_to(client, self._clocks)
+
         await self._dialect.recall()
         sight: Sight | None = None
         for _ in range(_GREATEST_STEPS):
