@@ -29,18 +29,22 @@ class Devnet:
 
 
 @contextlib.asynccontextmanager
-async def running_devnet(directory: Path, *, block_time_s: float, funds: Sequence[str]) -> AsyncIterator[Devnet]:
+async def running_devnet(
+    directory: Path, *, block_time_s: float, funds: Sequence[str], host: str = "127.0.0.1"
+) -> AsyncIterator[Devnet]:
     """Start chain and Oracle with their files below `directory`.
 
     Args:
         directory: for port files, logs and the Oracle's database.
         block_time_s: seconds between blocks.
         funds: addresses that have a balance of one coin in the first block.
+        host: address of this machine that they listen on.
     """
     async with contextlib.AsyncExitStack() as stack:
         chain_ports = await stack.enter_async_context(
             _program(
                 directory,
+                host,
                 "chain",
                 "--block-time",
                 str(block_time_s),
@@ -48,10 +52,11 @@ async def running_devnet(directory: Path, *, block_time_s: float, funds: Sequenc
             )
         )
         rpc_port, admin_port = chain_ports
-        rpc_url, admin_url = (f"http://127.0.0.1:{port}" for port in (rpc_port, admin_port))
+        rpc_url, admin_url = (f"http://{host}:{port}" for port in (rpc_port, admin_port))
         (oracle_port,) = await stack.enter_async_context(
             _program(
                 directory,
+                host,
                 "oracle",
                 "--rpc-url",
                 rpc_url,
@@ -61,11 +66,11 @@ async def running_devnet(directory: Path, *, block_time_s: float, funds: Sequenc
                 str(directory / "oracle.sqlite"),
             )
         )
-        yield Devnet(rpc_url, admin_url, f"http://127.0.0.1:{oracle_port}")
+        yield Devnet(rpc_url, admin_url, f"http://{host}:{oracle_port}")
 
 
 @contextlib.asynccontextmanager
-async def _program(directory: Path, name: str, *arguments: str) -> AsyncIterator[list[int]]:
+async def _program(directory: Path, host: str, name: str, *arguments: str) -> AsyncIterator[list[int]]:
     port_file = directory / f"{name}.port"
     port_file.unlink(missing_ok=True)
     log_file = directory / f"{name}.log"
@@ -75,7 +80,7 @@ async def _program(directory: Path, name: str, *arguments: str) -> AsyncIterator
             "-m",
             f"tests.devnet.{name}",
             "--listen",
-            "127.0.0.1:0",
+            f"{host}:0",
             "--port-file",
             str(port_file),
             *arguments,

@@ -45,9 +45,9 @@ def host_image(images: ImageStore) -> str:
     return images.host()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def network(docker: None) -> Iterator[Network]:
-    """A network for the hosts of one module."""
+    """A network for all hosts of a session, whose names therefore differ."""
     del docker
     with Network.made() as made:
         yield made

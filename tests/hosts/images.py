@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.hosts.docker_cli import docker
+from tests.hosts.ownership import labels
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 RECIPE = Path(__file__).resolve().parent / "image"
 SUITE = "bookworm"
@@ -85,6 +88,41 @@ class ImageStore:
 
         return self.made(name, build)
 
+    def installed(self, base: str, stem: str, script: str, mounts: Mapping[str, Path], *parts: str) -> str:
+        """What a shell script makes of another image, without a network and without systemd running.
+
+        Args:
+            base: the image to begin with.
+            stem: of the new image's name; its older versions that nobody uses are removed.
+            script: for sh.
+            mounts: directories of this machine by the place where the script sees them, read-only.
+            parts: whatever else decides what comes out.
+        """
+        name = f"{stem}:{digest(base, script, *parts)}"
+
+        def build() -> None:
+            worker = f"{stem}-{os.getpid()}"
+            marks = [f"--label={key}={value}" for key, value in labels().items()]
+            volumes = [f"--volume={source}:{place}:ro" for place, source in mounts.items()]
+            options = [f"--name={worker}", "--network=none", "--entrypoint=/bin/sh", *marks, *volumes]
+            try:
+                _run("docker", "run", *options, base, "-ec", script)
+                # The image would pass the worker's owner on to containers that somebody makes by hand.
+                nobody = [f"--change=LABEL {key}=" for key in labels()]
+                boots = ['--change=ENTRYPOINT ["/sbin/boot-host"]', '--change=CMD ["unified"]']
+                _run("docker", "commit", *boots, *nobody, worker, name)
+            finally:
+                _try("docker", "rm", "--force", worker)
+            self._remove_older(stem, name)
+
+        return self.made(name, build)
+
+    def _remove_older(self, stem: str, kept: str) -> None:
+        names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", stem).split()
+        # Newest first; the one before this may be another checkout's.
+        for name in [name for name in names if name != kept][1:]:
+            _try("docker", "image", "rm", name)
+
     def made(self, name: str, build: Callable[[], None]) -> str:
         """The image of that name, built where it is not there; one session at a time builds.
 
@@ -111,6 +149,11 @@ def digest(*parts: str | bytes) -> str:
         data = part.encode() if isinstance(part, str) else part
         whole.update(len(data).to_bytes(8, "big") + data)
     return whole.hexdigest()[:16]
+
+
+def _try(*command: str) -> None:
+    with contextlib.suppress(ImageError):
+        _run(*command)
 
 
 def _exists(name: str) -> bool:

@@ -58,9 +58,9 @@ def _labelled(kind: str) -> list[tuple[str, str]]:
     for name in names:
         # Another session may have removed it between the two calls.
         with contextlib.suppress(DockerError):
-            found_labels = json.loads(docker(kind, "inspect", "--format", f"{{{{json {place}}}}}", name))
-            found.append((name, str(found_labels[LABEL])))
-    return found
+            who = json.loads(docker(kind, "inspect", "--format", f'{{{{json (index {place} "{LABEL}")}}}}', name))
+            found.append((name, str(who)))
+    return [(name, who) for name, who in found if who]
 
 
 def _remove(kind: str, names: list[str]) -> None:
