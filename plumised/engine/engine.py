@@ -157,7 +157,6 @@ class Engine:
         if self._running:
             self._dispatch(Restart())
 
-    def snapshot(self) -> EngineSnapshot:
     def adopt(
         self, launch: Launch, job: Callable[[str], EngineJob], policy: EnginePolicy, *, restart: bool = False
     ) -> None:
@@ -175,6 +174,7 @@ class Engine:
             self._life.adopt(policy)
         self._launch, self._job, self._policy = launch, job, policy
 
+    def snapshot(self) -> EngineSnapshot:
         """The engine at this moment."""
         now = self._clock()
         life = self._life

@@ -88,9 +88,9 @@ class Reporter:
         self._monotonic = monotonic
         self._random = random
         self._on_unregistered = on_unregistered
-        self._dialect = DialectChoice(client.url, dialect, ledger)
         self._fixed = dialect
         self._adopted: tuple[OracleClient, Dialect | None, Policy] | None = None
+        self._dialect = DialectChoice(client.url, dialect, ledger)
         self._clocks = ClockComparison(clock, monotonic)
         self._correspondent = Correspondent(client, signer, ledger, self._clocks, monotonic)
         self._limits = Limits(policy.greatest_tokens, policy.greatest_requests, policy.proofs_per_report)
@@ -139,7 +139,6 @@ class Reporter:
         """Cut the present pause short: something has changed for the better."""
         self._wake.set()
 
-    async def turn(self) -> float:
     def adopt(self, *, client: OracleClient, dialect: Dialect | None, policy: Policy) -> None:
         """Go by these from the next turn on, which comes soon. A report in flight is settled as after a restart.
 
@@ -151,14 +150,15 @@ class Reporter:
         self._adopted = (client, dialect, policy)
         self.report_soon()
 
+    async def turn(self) -> float:
         """One attempt to get everything reported.
 
         Returns:
             Seconds until the next one is due.
         """
         async with self._one_turn:
-            try:
             self._take_on()
+            try:
                 pause = await self._turn()
             except LedgerError as error:
                 pause = self._failed(Trouble(error.code, error.message, error.remedy))
@@ -196,7 +196,6 @@ class Reporter:
             log.warning("no final report: %s", error)
             return False
 
-    async def _turn(self) -> float:
     def _take_on(self) -> None:
         """Go by what was adopted, if anything was."""
         if self._adopted is None:
@@ -214,6 +213,7 @@ class Reporter:
         self._client, self._policy = client, policy
         self._correspondent.write_to(client, self._clocks)
 
+    async def _turn(self) -> float:
         await self._dialect.recall()
         sight: Sight | None = None
         for _ in range(_GREATEST_STEPS):
