@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from plumised.engine.errors import LaunchError, SpawnError
-from plumised.engine.processes import INCARNATION_VARIABLE, ProcessId, identify, send_signal
+from plumised.engine.processes import INCARNATION_VARIABLE, ProcessId, identify, offer_to_oom_killer, send_signal
 from plumised.engine.tail import Tail
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def spawn(launch: Launch, incarnation: str) -> EngineProcess:
     try:
         identity = identify(process.pid)
         assert identity is not None  # noqa: S101 -- until it is waited for, the kernel keeps it
+        offer_to_oom_killer(process.pid)
         return EngineProcess(process, identity)
     except BaseException:
         process.kill()

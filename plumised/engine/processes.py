@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 INCARNATION_VARIABLE: Final = "PLUMISED_INCARNATION"
 """Environment variable by which the engine's processes, and whatever they start, are told from all others."""
 
+OOM_SCORE_ADJ: Final = 300
+"""Of the engine, see proc_pid_oom_score_adj(5): as if it had 30 % of the machine's memory more than it has."""
+
 _PR_SET_CHILD_SUBREAPER: Final = 36
 """linux/prctl.h"""
 
@@ -223,6 +226,13 @@ async def end_all(
         await asyncio.sleep(_POLL_S)
     _reap(known, main)
     return ()
+
+
+def offer_to_oom_killer(pid: int) -> None:
+    """Have the kernel, where memory runs out, kill this process and what it starts before others of its size."""
+    # Without /proc, or where a sandbox keeps us from it, size alone decides, and the engine is the largest anyway.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text(f"{OOM_SCORE_ADJ}\n", encoding="ascii")
 
 
 def oom_kills(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from plumised.engine.processes import (
+    OOM_SCORE_ADJ,
     ProcessId,
     engine_processes,
     identify,
+    offer_to_oom_killer,
     oom_kills,
     read_process,
     send_signal,
@@ -93,6 +95,20 @@ def test_a_signal_never_reaches_another_process_with_the_same_pid(sleeper: subpr
     assert process is not None
     assert not send_signal(ProcessId(process.pid, process.start_time + 1), signal.SIGKILL)
     assert sleeper.poll() is None
+
+
+def test_an_engine_goes_before_others_when_memory_runs_out(sleeper: subprocess.Popen[bytes]) -> None:
+    offer_to_oom_killer(sleeper.pid)
+
+    offered = int(Path(f"/proc/{sleeper.pid}/oom_score_adj").read_text(encoding="ascii"))
+    assert offered == OOM_SCORE_ADJ > int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
+
+
+def test_offering_a_process_that_has_ended_does_nothing(sleeper: subprocess.Popen[bytes]) -> None:
+    sleeper.kill()
+    sleeper.wait()
+
+    offer_to_oom_killer(sleeper.pid)
 
 
 def test_kills_for_want_of_memory_are_read_from_the_control_group(tmp_path: Path) -> None:
