@@ -31,7 +31,7 @@ check: env ## style, types, import contracts
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/mypy --python-executable $(ENGINE_TEST)/bin/python --cache-dir .mypy_cache/engine \
-		plumised/petals/*.py plumised/petals/fast/*.py tests/petals/*.py tests/petals/fast/*.py
+		plumised/petals/*.py plumised/petals/fast/*.py plumised/petals/sandbox/*.py tests/petals/*.py tests/petals/fast/*.py
 	$(DEV)/bin/lint-imports --no-cache
 
 .PHONY: test

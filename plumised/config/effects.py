@@ -48,6 +48,7 @@ EFFECTS: Final[Mapping[str, Mapping[str, Effect]]] = {
         "start_timeout_s": Effect.RELOAD,
         "busy_limit_s": Effect.RELOAD,
         "stop_timeout_s": Effect.ENGINE,
+        "sandbox": Effect.ENGINE,
         "allow_pickle": Effect.ENGINE,
     },
     "swarm": {

@@ -160,6 +160,11 @@ class EngineSettings(Section, frozen=True):
     stop_timeout_s: Seconds = Field(
         30.0, description="How long the engine may take to stop in order before it is killed, in seconds."
     )
+    sandbox: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description="Confine the engine: auto (with what the kernel has), required (not without all that confines "
+        "files and system calls) or off; see docs/sandbox.md.",
+    )
     allow_pickle: bool = Field(
         False, description="Load checkpoints in pickle format, which can run any code that their author put in."
     )
@@ -190,9 +195,9 @@ class SwarmSettings(Section, frozen=True):
     )
     new_swarm: bool = Field(False, description="Begin a swarm of one's own. Excludes initial_peers.")
     identity_file: AbsolutePath = Field(
-        Path("/var/lib/plumise/identity.key"),
-        description="File with the key that makes the node's peer id; made when missing. By default identity.key in "
-        "state_dir.",
+        Path("/var/lib/plumise/engine/identity.key"),
+        description="File with the key that makes the node's peer id; made when missing. By default "
+        "engine/identity.key in state_dir.",
     )
     prefix: Annotated[str, AfterValidator(values.prefix)] | None = Field(
         None,
@@ -413,7 +418,7 @@ SECTIONS: dict[str, type[Section]] = {
 
 _IN_DIRECTORY = (
     ("node", "control_socket", "runtime_dir", "control.sock"),
-    ("swarm", "identity_file", "state_dir", "identity.key"),
+    ("swarm", "identity_file", "state_dir", "engine/identity.key"),
     ("wallet", "keystore", "state_dir", "wallet/keystore.json"),
 )
 

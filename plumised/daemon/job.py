@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from plumised.engine.engine import EnginePlaces
 from plumised.engine.launch import Launch
@@ -12,6 +12,9 @@ from plumised.ipc.job import EngineJob
 if TYPE_CHECKING:
     from plumised.config import EngineSettings, Settings
     from plumised.daemon.directories import Places
+
+_CREDENTIALS: Final = "/run/credentials"
+"""Where systemd has the credentials of services (systemd.exec(5))."""
 
 DRAIN_PART = 0.5
 """Part of the stop time that open sessions get; the rest is for ending the engine's processes."""
@@ -26,6 +29,8 @@ def engine_job(settings: Settings, places: Places, incarnation: str) -> EngineJo
         tally_dir=str(places.tally),
         runtime_dir=str(places.engine_runtime),
         cache_dir=str(places.cache),
+        hidden=hidden(settings),
+        sandbox=engine.sandbox,
         model=engine.model,
         revision=engine.revision,
         offline=engine.offline,
@@ -55,6 +60,13 @@ def engine_job(settings: Settings, places: Places, incarnation: str) -> EngineJo
         proofs=proofs_wanted(settings),
         drain_timeout_s=engine.stop_timeout_s * DRAIN_PART,
     )
+
+
+def hidden(settings: Settings) -> tuple[str, ...]:
+    """What the engine must not get at; of the state directory it gets its own part only."""
+    wallet = settings.wallet
+    files = (settings.node.state_dir, wallet.keystore, wallet.password_file, settings.node.control_socket)
+    return (*(str(path) for path in files if path is not None), _CREDENTIALS)
 
 
 def proofs_wanted(settings: Settings) -> bool:

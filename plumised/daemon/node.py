@@ -218,7 +218,7 @@ class Node:
         """
         settings = self._settings
         async with contextlib.AsyncExitStack() as stack:
-            places = self._places = await asyncio.to_thread(prepare, settings.node)
+            places = self._places = await asyncio.to_thread(prepare, settings.node, settings.swarm.identity_file)
             if settings.oracle.enabled or settings.chain.enabled:
                 await self._open_wallet(stack)
             self._ledger = await stack.enter_async_context(await LedgerThread.open(places.ledger, time.time))

@@ -10,7 +10,9 @@ from plumised.observe.status import (
     ChainStatus,
     EngineState,
     EngineStatus,
+    LayerStatus,
     OracleStatus,
+    SandboxStatus,
     Status,
     TransactionStatus,
     Trouble,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from plumised.chain.snapshot import ChainSnapshot
     from plumised.config import Settings
     from plumised.engine.snapshot import EngineSnapshot
-    from plumised.ipc.messages import Counters
+    from plumised.ipc.messages import Counters, Sandbox
     from plumised.ledger import LedgerHealth, Totals
     from plumised.observe.status import NodeStatus
     from plumised.oracle import ReporterSnapshot
@@ -117,10 +119,18 @@ def _engine(at: float, settings: Settings, engine: EngineSnapshot) -> EngineStat
         restarts=engine.restarts,
         next_try_at=next_try_at,
         stuck=engine.health.component if isinstance(engine.health, Stuck) else None,
+        sandbox=_sandbox(settings, engine.sandbox),
         failure=None
         if cause is None
         else Trouble(cause.code, cause.message, cause.remedy, None, next_try_at, cause.evidence),
     )
+
+
+def _sandbox(settings: Settings, sandbox: Sandbox | None) -> SandboxStatus | None:
+    if sandbox is None:
+        return None
+    layers = tuple(LayerStatus(each.name.value, each.active, each.detail) for each in sandbox.layers)
+    return SandboxStatus(settings.engine.sandbox, layers, sandbox.overlaps)
 
 
 def _oracle(settings: Settings, reporter: ReporterSnapshot | None, fault: Trouble | None) -> OracleStatus:

@@ -21,6 +21,7 @@ from plumised.engine.life import Life
 from plumised.engine.policy import EnginePolicy
 from plumised.engine.processes import become_subreaper
 from plumised.engine.pulse import Attention
+from plumised.engine.sandbox import log_sandbox
 from plumised.engine.server import EngineSocket
 from plumised.engine.snapshot import EngineSnapshot, state_name
 from plumised.engine.supervisor import (
@@ -46,7 +47,7 @@ from plumised.engine.supervisor import (
 )
 from plumised.engine.usage import UsageBook
 from plumised.errors import OperatorError, PlumisedError
-from plumised.ipc.messages import Beat, Failure, Hello, Phase, Role, State, Usage
+from plumised.ipc.messages import Beat, Failure, Hello, Phase, Role, Sandbox, State, Usage
 from plumised.ipc.tally import handler_key
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ class Engine:
             device=state.device,
             handlers=life.pulse.connected_handlers if life else 0,
             health=life.verdict if life else None,
+            sandbox=life.sandbox if life else None,
             usage=self._book.usage,
             restarts=max(0, self._supervision.spawned - 1),
             failures=self._supervision.failures,
@@ -227,7 +229,7 @@ class Engine:
             life.pulse.disconnected(self._attentive_now, sender)
             self._notify()
 
-    def received(self, sender: Hello, message: Usage | State | Beat | Failure) -> None:
+    def received(self, sender: Hello, message: Usage | State | Sandbox | Beat | Failure) -> None:
         """See `server.Listener`."""
         life = self._life_of(sender)
         if life is None:
@@ -237,6 +239,10 @@ class Engine:
         elif isinstance(message, Failure):
             if sender.role is Role.MAIN or life.failure is None:
                 life.failure = message
+        elif isinstance(message, Sandbox):
+            if message != life.sandbox:
+                life.sandbox = message
+                log_sandbox(message)
         else:
             life.pulse.hear(self._attentive_now, sender, message)
             if isinstance(message, State) and message.phase is Phase.ONLINE:

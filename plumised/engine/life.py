@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from plumised.engine.processes import ProcessStat
     from plumised.engine.server import EngineSocket
     from plumised.ipc.job import EngineJob
-    from plumised.ipc.messages import Failure
+    from plumised.ipc.messages import Failure, Sandbox
 
 LAST_WORDS_S: Final = 2.0
 """How long what ended processes said may take to arrive; the kernel has it already."""
@@ -36,6 +36,7 @@ class Life:
         pulse: what it showed so far.
         failure: why it says that it ends.
         verdict: the last verdict on its health.
+        sandbox: what confines it, once it has said so.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Life:
         self.incarnation = job.incarnation
         self.failure: Failure | None = None
         self.verdict: Verdict | None = None
+        self.sandbox: Sandbox | None = None
         self._job = job
         self._file = file
         self._policy = policy

@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from plumised.engine.errors import SocketError
 from plumised.ipc.codec import Decoder, FrameError, encode
-from plumised.ipc.messages import PROTOCOL, Beat, Failure, Hello, Message, Refused, Role, State, Usage, Welcome
+from plumised.ipc.messages import (
+    PROTOCOL,
+    Beat,
+    Failure,
+    Hello,
+    Message,
+    Refused,
+    Role,
+    Sandbox,
+    State,
+    Usage,
+    Welcome,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +50,7 @@ class Listener(Protocol):
     def connected(self, sender: Hello) -> None:
         """A process of the engine was let in."""
 
-    def received(self, sender: Hello, message: Usage | State | Beat | Failure) -> None:
+    def received(self, sender: Hello, message: Usage | State | Sandbox | Beat | Failure) -> None:
         """A process said something."""
 
     def disconnected(self, sender: Hello) -> None:

@@ -12,6 +12,7 @@ from plumised.ipc.messages import Counters, Phase, Usage
 if TYPE_CHECKING:
     from plumised.engine.causes import Cause
     from plumised.engine.health import Verdict
+    from plumised.ipc.messages import Sandbox
 
 
 NO_USAGE: Final = Usage(Counters(), Counters(), Counters())
@@ -49,6 +50,7 @@ class EngineSnapshot:
         device: as torch names it.
         handlers: handler processes that are connected.
         health: the last verdict; None without an engine.
+        sandbox: what confines the engine, once it has said so.
         usage: what this incarnation served so far, over all handlers.
         restarts: how often an engine was started again since the daemon started.
         failures: how often it failed since the last stable run.
@@ -72,6 +74,7 @@ class EngineSnapshot:
     device: str | None = None
     handlers: int = 0
     health: Verdict | None = None
+    sandbox: Sandbox | None = None
     usage: Usage = NO_USAGE
     restarts: int = 0
     failures: int = 0

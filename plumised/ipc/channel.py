@@ -18,16 +18,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from plumised.ipc.codec import Decoder, FrameError, encode
-from plumised.ipc.messages import Beat, Failure, Hello, Message, Refused, State, Usage, Welcome
+from plumised.ipc.messages import Beat, Failure, Hello, Message, Refused, Sandbox, State, Usage, Welcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-Outgoing = Usage | State | Beat | Failure
+Outgoing = Usage | Sandbox | State | Beat | Failure
 
-_ORDER: Final = (Usage, State, Beat, Failure)
-_URGENT: Final = (State, Failure)
+_ORDER: Final = (Usage, Sandbox, State, Beat, Failure)
+_URGENT: Final = (Sandbox, State, Failure)
 _LONGEST_TEXT: Final = 4096
 """Characters of a failure's text; two of them in their longest encoding fit into a frame."""
 

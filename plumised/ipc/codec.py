@@ -10,7 +10,7 @@ import struct
 from dataclasses import asdict
 from typing import Final, Literal
 
-from plumised.ipc.messages import Beat, Failure, Hello, Message, Refused, State, Usage, Welcome
+from plumised.ipc.messages import Beat, Failure, Hello, Message, Refused, Sandbox, State, Usage, Welcome
 from plumised.ipc.typed import ShapeError, build, parse_object
 
 MAX_FRAME: Final = 65536
@@ -24,6 +24,7 @@ _TYPES: Final[dict[str, type[Message]]] = {
     "refused": Refused,
     "usage": Usage,
     "state": State,
+    "sandbox": Sandbox,
     "beat": Beat,
     "failure": Failure,
 }

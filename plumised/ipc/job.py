@@ -24,6 +24,9 @@ class EngineJob:
         tally_dir: directory of the tallies, see `tally.tally_path`.
         runtime_dir: for sockets and scratch files that need not outlive the engine.
         cache_dir: for the model's files.
+        hidden: files and directories that the engine must not get at, see `plumised.petals.sandbox`.
+        sandbox: `auto` (with what the kernel has), `required` (not without all that confines files and system calls)
+            or `off`.
         model: name on the hub, or absolute path of a directory.
         revision: of the model on the hub; None for its default branch.
         offline: never ask the hub.
@@ -63,6 +66,8 @@ class EngineJob:
     model: str
     identity_file: str
     protocol: int = PROTOCOL
+    hidden: tuple[str, ...] = ()
+    sandbox: str = "auto"
     revision: str | None = None
     offline: bool = False
     hub_url: str | None = None

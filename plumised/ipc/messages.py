@@ -136,6 +136,43 @@ class State:
     device: str | None = None
 
 
+class LayerName(StrEnum):
+    """What confines the engine, see docs/sandbox.md."""
+
+    FILES = "files"
+    SIGNALS = "signals"
+    SYSTEM_CALLS = "system-calls"
+    NO_NEW_PRIVILEGES = "no-new-privileges"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of the sandbox.
+
+    Attributes:
+        name: which.
+        active: whether it is in force.
+        detail: by what, or why not; for people.
+    """
+
+    name: LayerName
+    active: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What confines the engine's processes; comes once from the main process. The sandbox may be off by settings.
+
+    Attributes:
+        layers: each of `LayerName`, in its order; empty where the settings want none.
+        overlaps: what ought to be hidden and is not, with the reason; for people.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    overlaps: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Beat:
     """Proof of progress, about once a second from every process of the engine.
@@ -177,4 +214,4 @@ class Failure:
     permanent: bool
 
 
-Message = Hello | Welcome | Refused | Usage | State | Beat | Failure
+Message = Hello | Welcome | Refused | Usage | State | Sandbox | Beat | Failure

@@ -22,6 +22,10 @@ SKEW_LIMIT_S = 30.0
 """The Oracle refuses timestamps 61 s off; half of that is a warning."""
 
 
+CONFINING = frozenset({"files", "system-calls", "no-new-privileges"})
+"""The layers of the engine's sandbox that every supported kernel has. Signals are scoped from Linux 6.12 on."""
+
+
 class Severity(StrEnum):
     """How bad it is: an error keeps the node from its job, a warning will if nothing is done."""
 
@@ -116,6 +120,21 @@ def _engine_stuck(status: Status) -> str | None:
     return None if stuck is None else f"The engine makes no progress: {stuck} does not answer"
 
 
+def _engine_unconfined(status: Status) -> str | None:
+    sandbox = status.engine.sandbox
+    if sandbox is None:
+        return None
+    lacking = [f"{each.name} ({each.detail})" for each in sandbox.layers if not each.active and each.name in CONFINING]
+    return f"The engine runs without parts of its sandbox: {', '.join(lacking)}" if lacking else None
+
+
+def _engine_overlaps(status: Status) -> str | None:
+    sandbox = status.engine.sandbox
+    if sandbox is None or not sandbox.overlaps:
+        return None
+    return f"The sandbox leaves open to the engine what it should hide: {'; '.join(sandbox.overlaps)}"
+
+
 def _node(status: Status) -> Trouble | None:
     return status.node.trouble
 
@@ -177,6 +196,18 @@ CHECKS: tuple[Check, ...] = (
     Check("engine-failed", Severity.ERROR, "See the log for the engine's last lines.", _engine_failed),
     Check("engine-stuck", Severity.ERROR, "Nothing, it is ended and started again.", _engine_stuck),
     Check("engine-restarting", Severity.WARNING, "See the log for the engine's last lines.", _engine_restarting),
+    Check(
+        "engine-unconfined",
+        Severity.WARNING,
+        "Boot a kernel with Landlock and seccomp, and let the unit's system call filter allow them (docs/sandbox.md).",
+        _engine_unconfined,
+    ),
+    Check(
+        "sandbox-overlap",
+        Severity.WARNING,
+        "Keep state and secrets in directories of their own, apart from those that are named.",
+        _engine_overlaps,
+    ),
     Check("node-trouble", Severity.ERROR, "See the log.", _node),
     Check("oracle-trouble", Severity.WARNING, "See the log.", _oracle),
     Check(

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from plumised.observe.checks import Problem
-    from plumised.observe.status import ChainStatus, EngineStatus, OracleStatus, Status, UsageStatus
+    from plumised.observe.status import (
+        ChainStatus,
+        EngineStatus,
+        OracleStatus,
+        SandboxStatus,
+        Status,
+        UsageStatus,
+    )
 
 
 def to_json(status: Status) -> str:
@@ -99,11 +106,21 @@ def _engine(status: Status, engine: EngineStatus) -> Iterator[str]:
     )
     if engine.peer_id is not None:
         yield _row("", f"peer {engine.peer_id}")
+    if engine.sandbox is not None:
+        yield _row("", f"sandbox {_sandbox(engine.sandbox)}")
     if engine.restarts:
         yield _row("", f"{engine.restarts} restarts since the daemon started")
     if engine.failure is not None and not status.serving:
         for line in engine.failure.lines:
             yield _row("", f"| {line}")
+
+
+def _sandbox(sandbox: SandboxStatus) -> str:
+    if not sandbox.layers:
+        return "off"
+    held = [f"{each.name} ({each.detail})" for each in sandbox.layers if each.active]
+    lacking = [f"no {each.name} ({each.detail})" for each in sandbox.layers if not each.active]
+    return ", ".join([*held, *lacking])
 
 
 def _usage(usage: UsageStatus) -> Iterator[str]:

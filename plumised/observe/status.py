@@ -62,6 +62,36 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerStatus:
+    """One layer of the engine's sandbox.
+
+    Attributes:
+        name: a word of `ipc.messages.LayerName`.
+        active: whether it is in force.
+        detail: by what, or why not.
+    """
+
+    name: str
+    active: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxStatus:
+    """What confines the engine.
+
+    Attributes:
+        mode: as configured.
+        layers: all of them; none in mode `off`.
+        overlaps: what ought to be hidden from the engine and is not, with the reason.
+    """
+
+    mode: str
+    layers: tuple[LayerStatus, ...] = ()
+    overlaps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """The engine.
 
@@ -79,6 +109,7 @@ class EngineStatus:
         restarts: lives that ended without being told to, since the daemon started.
         next_try_at: when it is started again, in `backoff` and `failed`.
         stuck: component that makes no progress.
+        sandbox: what confines it; None until it has said so.
         failure: why the last life ended.
     """
 
@@ -101,6 +132,7 @@ class EngineStatus:
     restarts: int = 0
     next_try_at: float | None = None
     stuck: str | None = None
+    sandbox: SandboxStatus | None = None
     failure: Trouble | None = None
 
 

@@ -28,6 +28,7 @@ from plumised.ipc.messages import (
     Phase,
     Refused,
     Role,
+    Sandbox,
     State,
     Usage,
     Welcome,
@@ -51,7 +52,7 @@ class Ear:
     def connected(self, sender: Hello) -> None:
         self.present.add(sender)
 
-    def received(self, sender: Hello, message: Usage | State | Beat | Failure) -> None:
+    def received(self, sender: Hello, message: Usage | State | Sandbox | Beat | Failure) -> None:
         self.heard.append((sender, message))
 
     def disconnected(self, sender: Hello) -> None:

@@ -42,6 +42,7 @@ OTHER: Mapping[str, object] = {
     "engine.start_timeout_s": 77.0,
     "engine.busy_limit_s": 78.0,
     "engine.stop_timeout_s": 79.0,
+    "engine.sandbox": "required",
     "engine.allow_pickle": True,
     "swarm.listen": ["/ip4/127.0.0.1/tcp/4001"],
     "swarm.announce": ["/ip4/192.0.2.1/tcp/4001"],

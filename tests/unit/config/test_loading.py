@@ -50,7 +50,7 @@ def test_files_in_other_directories_follow_the_directories(etc: Etc) -> None:
     settings = etc.write('[node]\nstate_dir = "/srv/a/"\nruntime_dir = "/run/a"\n').load()
 
     assert settings.node.control_socket == Path("/run/a/control.sock")
-    assert settings.swarm.identity_file == Path("/srv/a/identity.key")
+    assert settings.swarm.identity_file == Path("/srv/a/engine/identity.key")
     assert settings.wallet.keystore == Path("/srv/a/wallet/keystore.json")
 
 

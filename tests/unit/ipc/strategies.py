@@ -7,10 +7,13 @@ from plumised.ipc.messages import (
     Counters,
     Failure,
     Hello,
+    Layer,
+    LayerName,
     Message,
     Phase,
     Refused,
     Role,
+    Sandbox,
     State,
     Usage,
     Welcome,
@@ -21,6 +24,7 @@ texts = st.text(st.characters(codec="utf-8"), max_size=100)
 counters = st.builds(Counters, numbers, numbers, numbers, numbers)
 usages = st.builds(Usage, counters, counters, counters)
 name_lists = st.lists(texts, max_size=5).map(tuple)
+layers = st.builds(Layer, st.sampled_from(LayerName), st.booleans(), texts)
 
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, numbers, texts, st.sampled_from(Role), numbers, numbers),
@@ -36,6 +40,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         st.none() | texts,
         st.none() | texts,
     ),
+    st.builds(Sandbox, st.lists(layers, max_size=5).map(tuple), name_lists),
     st.builds(Beat, numbers, numbers, numbers, numbers, numbers, name_lists),
     st.builds(Failure, texts, texts, texts, st.booleans()),
 )

@@ -1,0 +1,48 @@
+"""System calls that Python's library does not have."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Final
+
+
+class SandboxError(Exception):
+    """A layer of the sandbox cannot be had. The message says why.
+
+    Attributes:
+        number: the kernel's error number; 0 where it is not the kernel that refuses.
+    """
+
+    def __init__(self, message: str, number: int = 0) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def system_call(number: int, *arguments: object) -> int:
+    """Make a system call and return its result.
+
+    Raises:
+        SandboxError: it failed.
+    """
+    converted = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    return _result(int(_libc.syscall(ctypes.c_long(number), *converted)))
+
+
+def prctl(option: int, value: int) -> None:
+    """Change an attribute of this process; one argument, the rest 0.
+
+    Raises:
+        SandboxError: it failed.
+    """
+    _result(int(_libc.prctl(option, ctypes.c_ulong(value), *(ctypes.c_ulong(0),) * 3)))
+
+
+def _result(value: int) -> int:
+    if value < 0:
+        number = ctypes.get_errno()
+        raise SandboxError(os.strerror(number), number)
+    return value
