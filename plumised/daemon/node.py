@@ -142,7 +142,7 @@ class Node:
 
     async def apply(self, new: Settings, found: Changes) -> None:
         """Go by these settings (see `plumised.daemon.reloading.Reloadable`)."""
-        places = await asyncio.to_thread(prepare, new.node) if found.engine else self._places
+        places = await asyncio.to_thread(prepare, new.node, new.swarm.identity_file) if found.engine else self._places
         # Nothing waits from here until all is told: a caller that goes away cannot leave half of it done.
         old, self._settings, self._places = self._settings, new, places
         self._log_as(new.log)

@@ -6,6 +6,7 @@ Exit status: 0 after an ordered stop, 78 when another start cannot help, 70 afte
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -21,8 +22,10 @@ from plumised.ipc.messages import PROTOCOL, Failure, Hello, Refused, Role
 from plumised.petals.compat import apply as apply_compatibility
 from plumised.petals.compat import wrong_versions
 from plumised.petals.failures import CRASHED, EXIT_FAILURE, EXIT_PERMANENT, EngineError, describe
+from plumised.petals.identity import make_identity
 from plumised.petals.lifeline import die_with_parent, fall_silent, kill_children, name_process
 from plumised.petals.reporting import StateReporter
+from plumised.petals.sandbox.entering import check, close_descriptors, enter
 from plumised.petals.settings import clear_runtime_dir, prepare_process
 from plumised.petals.stopping import Stopper
 
@@ -38,6 +41,12 @@ def main() -> int:
     except JobError as error:
         sys.stderr.write(f"plumised.petals: {error}\n")
         return EXIT_PERMANENT
+    close_descriptors()
+    # What hinders it is told later, by `preflight`, to the daemon.
+    with contextlib.suppress(OSError, ImportError):
+        make_identity(job.identity_file)
+    # Before anything that came from elsewhere is looked at, and before there is a second thread.
+    sandbox = enter(job)
     stopper = Stopper()
     stopper.listen()
     die_with_parent(parent, signal.SIGINT)
@@ -48,11 +57,13 @@ def main() -> int:
 
     hello = Hello(PROTOCOL, job.incarnation, Role.MAIN, 0, os.getpid())
     channel = Channel(Path(job.socket), hello, on_refused=functools.partial(_on_refused, stopper))
+    channel.publish(sandbox)
     channel.start()
     states = StateReporter(channel.publish)
     stopper.start(functools.partial(_leave, job, channel, states))
     status = 0
     try:
+        check(job, sandbox)
         _serve(job, channel, states, stopper)
     except Exception as error:
         failure = describe(error)

@@ -15,6 +15,7 @@ from hivemind.p2p import PeerID
 from petals.data_structures import CHAIN_DELIMITER, UID_DELIMITER
 
 from plumised.petals.failures import EngineError
+from plumised.petals.identity import make_identity
 
 if TYPE_CHECKING:
     from plumised.ipc.job import EngineJob
@@ -88,7 +89,7 @@ def check_ports(job: EngineJob) -> None:
 
 
 def check_identity(job: EngineJob) -> None:
-    """Refuse an identity file that cannot be read, made, or understood.
+    """Make the identity file if it is missing; refuse one that cannot be read, made, or understood.
 
     Raises:
         EngineError: `identity-unreadable`.
@@ -106,6 +107,11 @@ def check_identity(job: EngineJob) -> None:
         problem = "cannot be made, its directory does not exist"
     elif not os.access(path.parent, os.W_OK):
         problem = "cannot be made, its directory is not writable"
+    else:
+        try:
+            make_identity(job.identity_file)
+        except OSError as error:
+            problem = f"cannot be made: {error.strerror}"
     if problem is not None:
         raise EngineError(
             "identity-unreadable",
