@@ -58,6 +58,16 @@ deb: env ## both Debian packages and dist/apt, a repository of them
 	@requirements/debian-packages deb
 	@debian/tools/make-deb dist
 
+.PHONY: deb-reproducible
+deb-reproducible: ## build plumise-node twice and compare
+	@requirements/debian-packages deb
+	@debian/tools/check-reproducible
+
+.PHONY: deb-lint
+deb-lint: ## lintian on the packages in dist/
+	@requirements/debian-packages deb
+	@debian/tools/lint dist
+
 UV := $(ENV)/lock/bin/uv
 COMPILE = cd requirements && ../$(UV) pip compile --quiet --python-version 3.11 --upgrade --no-header \
 	--no-emit-find-links --no-emit-index-url
@@ -78,6 +88,10 @@ lock-engine: $(UV) ## renew requirements/engine.lock
 .PHONY: lock-dev
 lock-dev: $(UV) ## renew requirements/dev.lock, with the daemon's packages as node.lock has them
 	$(COMPILE) --generate-hashes -c node.lock dev.in -o dev.lock
+
+.PHONY: lock-sbom
+lock-sbom: $(UV) ## renew requirements/sbom.lock
+	$(COMPILE) --generate-hashes sbom.in -o sbom.lock
 
 .PHONY: clean
 clean: ## remove what was built here; the cache stays

@@ -21,3 +21,4 @@ stage-engine:
 	@# Not the daemon's, which changes with each of its versions.
 	echo '"""The part of plumised that runs in the engine."""' > $(ENGINE_SITE)/plumised/__init__.py
 	debian/tools/compile-environment $(ENGINE_STAGE) $(ENGINE_PREFIX)
+	debian/tools/describe-environment plumise-engine-petals $$(debian/tools/engine version) $(ENGINE_PREFIX) engine
