@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
@@ -11,6 +11,9 @@ from http import HTTPStatus
 from plumised.nesting import nested_too_deeply
 from plumised.oracle.client import Answer, Reply, Silence
 from plumised.oracle.formats import Dialect
+
+_GREATEST_WISH_DIGITS = 9
+"""Of the seconds in Retry-After: 30 years, which the bound on pauses cuts anyway."""
 
 _GREATEST_MESSAGE = 300
 """Characters of the Oracle's own words that go into a log line."""
@@ -27,6 +30,7 @@ class Refusal(StrEnum):
     TOO_LARGE = "too-large"
     NOT_FOUND = "not-found"
     REDIRECT = "redirect"
+    BUSY = "busy"
     OTHER = "other"
 
 
@@ -42,10 +46,12 @@ class Refused:
     Attributes:
         kind: what is wrong.
         message: the Oracle's words.
+        retry_after_s: for how long it wants to be left alone, or None.
     """
 
     kind: Refusal
     message: str
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +72,12 @@ class Unknown:
     Attributes:
         cause: for people.
         under_way: whether the Oracle may be at it still, for nothing says that it has ended.
+        retry_after_s: for how long it wants to be left alone, or None.
     """
 
     cause: str
     under_way: bool = True
+    retry_after_s: float | None = None
 
 
 Failed = Refused | Unsent | Unknown
@@ -110,6 +118,10 @@ def _classify_success(dialect: Dialect, content: object) -> Outcome:
 
 
 def _classify_error(answer: Answer, content: object) -> Refused | Unknown:
+    return replace(_error(answer, content), retry_after_s=retry_after_s(answer))
+
+
+def _error(answer: Answer, content: object) -> Refused | Unknown:
     message = _words(content) or f"HTTP status {answer.status}"
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # A gateway has given up here; what is behind it has not.
@@ -132,6 +144,7 @@ _STATUSES: dict[int, Refusal] = {
     HTTPStatus.NOT_FOUND: Refusal.NOT_FOUND,
     HTTPStatus.METHOD_NOT_ALLOWED: Refusal.NOT_FOUND,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Refusal.TOO_LARGE,
+    HTTPStatus.TOO_MANY_REQUESTS: Refusal.BUSY,
 }
 
 
@@ -145,12 +158,14 @@ class Sight:
         server_time: the Oracle's clock, seconds since the epoch, or None.
         trouble: why `latest` is None, for people; empty where it is known or was not asked for.
         answered: whether any HTTP server answered.
+        retry_after_s: for how long it wants to be left alone, or None.
     """
 
     latest: int | None
     server_time: float | None
     trouble: str
     answered: bool
+    retry_after_s: float | None = None
 
 
 def classify_history(reply: Reply) -> Sight:
@@ -169,14 +184,15 @@ def classify_history(reply: Reply) -> Sight:
                 return Sight(latest, server_time, "", answered=True)
             case _:
                 pass
-    return Sight(None, server_time, f"its history cannot be read (status {reply.status})", answered=True)
+    trouble = f"its history cannot be read (status {reply.status})"
+    return Sight(None, server_time, trouble, answered=True, retry_after_s=retry_after_s(reply))
 
 
 def classify_health(reply: Reply) -> Sight:
     """What any answer tells of the server: that it is there, and its clock."""
     if isinstance(reply, Silence):
         return Sight(None, None, reply.cause, answered=False)
-    return Sight(None, time_of(reply), "", answered=True)
+    return Sight(None, time_of(reply), "", answered=True, retry_after_s=retry_after_s(reply))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +220,23 @@ def time_of(reply: Reply) -> float | None:
         return None
     try:
         return parsedate_to_datetime(reply.date).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def retry_after_s(answer: Answer) -> float | None:
+    """For how long the server wants to be left alone: seconds, not negative, perhaps many; None where it has no wish.
+
+    Only 429 and 503 can have one. A wish in the form of a date counts from the answer's own Date.
+    """
+    wish = (answer.retry_after or "").strip()
+    if answer.status not in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} or not wish:
+        return None
+    if wish.isascii() and wish.isdigit():
+        return float(wish[:_GREATEST_WISH_DIGITS])
+    server_time = time_of(answer)
+    try:
+        return None if server_time is None else max(0.0, parsedate_to_datetime(wish).timestamp() - server_time)
     except (ValueError, OverflowError):
         return None
 

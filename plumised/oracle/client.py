@@ -22,12 +22,14 @@ class Answer:
         body: all of it, or None where it broke off or was longer than `GREATEST_ANSWER_BYTES`.
         date: the Date header, as sent.
         location: the Location header, as sent.
+        retry_after: the Retry-After header, as sent.
     """
 
     status: int
     body: bytes | None
     date: str | None = None
     location: str | None = None
+    retry_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class OracleClient:
                     body=await _bounded(response),
                     date=response.headers.get("Date"),
                     location=response.headers.get("Location"),
+                    retry_after=response.headers.get("Retry-After"),
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             return Silence(_cause(error), sent=False)

@@ -31,6 +31,7 @@ class Policy:
         jitter: part of the interval by which a report may come earlier or later.
         first_backoff_s: pause after the first failure; doubles with each further one.
         last_backoff_s: the longest pause.
+        greatest_wish_s: for how long at most the Oracle is left alone where it asks for that.
         resend_from_s: age of a report below which it is not repeated, although the Oracle has ended its connection:
             what has ended it may have been in between.
         resend_until_s: age from which the Oracle refuses the timestamp, less a margin.
@@ -48,6 +49,7 @@ class Policy:
     jitter: float = 0.1
     first_backoff_s: float = 5.0
     last_backoff_s: float = 300.0
+    greatest_wish_s: float = 900.0
     resend_from_s: float = 30.0
     resend_until_s: float = 55.0
     settled_s: float = 95.0
@@ -234,6 +236,20 @@ def backoff_s(failures: int, policy: Policy, random: float) -> float:
     """Pause after so many failures in a row, at least one. `random` is uniform in [0, 1)."""
     ceiling = min(policy.last_backoff_s, policy.first_backoff_s * 2.0 ** min(failures - 1, 30))
     return ceiling * (0.5 + 0.5 * random)
+
+
+def asked_pause_s(usual_s: float, asked_s: float | None, policy: Policy, random: float) -> float:
+    """The pause where the Oracle has said how long it wants to be left alone: never shorter than without its wish.
+
+    Args:
+        usual_s: pause without a wish.
+        asked_s: its wish, or None.
+        policy: bounds the wish.
+        random: uniform in [0, 1), so that not all nodes come back at one moment.
+    """
+    if asked_s is None:
+        return usual_s
+    return max(usual_s, min(asked_s, policy.greatest_wish_s) * (1 + policy.jitter * random))
 
 
 def interval_s(policy: Policy, random: float) -> float:

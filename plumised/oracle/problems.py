@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from plumised.oracle.answers import Failed, Refusal, Refused, Unknown, Unsent
+from plumised.oracle.answers import Failed, Refusal, Refused, Sight, Unknown, Unsent
 from plumised.oracle.planning import Hold, HoldReason
 
 
@@ -33,6 +33,16 @@ def unreachable(url: str, cause: str) -> Trouble:
     return Trouble(
         "oracle-unreachable", f"the Oracle at {url} cannot be reached: {cause}", f"check [oracle] url; {_WAIT}"
     )
+
+
+def of_sight(sight: Sight, url: str) -> Trouble | None:
+    """Why nothing may be sent after an inquiry; None where something may."""
+    if not sight.answered:
+        return unreachable(url, sight.trouble)
+    if sight.retry_after_s is None:
+        return None
+    code, text, remedy = _REFUSALS[Refusal.BUSY]
+    return Trouble(code, text.format(url=url, message=sight.trouble or "it does not say why"), remedy)
 
 
 def clock_is_off(skew_s: float) -> Trouble:
@@ -111,6 +121,11 @@ _REFUSALS: dict[Refusal, tuple[str, str, str]] = {
         "oracle-redirect",
         "{url} sends reports on to {message}",
         "set [oracle] url to where the Oracle is; signed reports are not sent on",
+    ),
+    Refusal.BUSY: (
+        "oracle-busy",
+        "the Oracle at {url} wants to be left alone for a while: {message}",
+        f"{_WAIT}; where it lasts, set a longer [oracle] interval_s",
     ),
     Refusal.OTHER: ("oracle-refused", "the Oracle refuses the report: {message}", _WAIT),
 }

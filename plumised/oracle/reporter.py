@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from plumised.ledger import Account, Figures, LedgerError
-from plumised.oracle.answers import Accepted, Failed, Refusal, Refused, Sight, Unknown
+from plumised.oracle.answers import Accepted, Failed, Refusal, Refused, Sight, Unknown, Unsent
 from plumised.oracle.clocks import ClockComparison
 from plumised.oracle.correspondent import Correspondent
 from plumised.oracle.dialects import DialectChoice
@@ -24,6 +24,7 @@ from plumised.oracle.planning import (
     Send,
     Settle,
     Skip,
+    asked_pause_s,
     backoff_s,
     credible,
     fate,
@@ -31,7 +32,7 @@ from plumised.oracle.planning import (
     interval_s,
     plan,
 )
-from plumised.oracle.problems import Trouble, clock_is_off, of_failure, of_hold, unreachable
+from plumised.oracle.problems import Trouble, clock_is_off, of_failure, of_hold, of_sight
 from plumised.oracle.shares import Limits, lowered, unreported
 from plumised.oracle.snapshot import ReporterProblem, ReporterSnapshot
 
@@ -226,8 +227,8 @@ class Reporter:
                 case Look():
                     asked = books.in_flight.account if books.in_flight else self._account()
                     sight = await self._correspondent.look(asked, self._timeout_s())
-                    if not sight.answered:
-                        return self._failed(unreachable(self._client.url, sight.trouble))
+                    if trouble := of_sight(sight, self._client.url):
+                        return self._failed(trouble, asked_s=sight.retry_after_s)
                 case Settle():
                     await self._accept(step.report)
                     if not unreported(self._books, self._account(), self._limits):
@@ -271,7 +272,8 @@ class Reporter:
             await self._ledger.drop_report(report.timestamp)
         self._books = await self._ledger.report_books()
         trouble = self._trouble(outcome)
-        return self._failed(trouble, await self._react(outcome, report))
+        asked_s = None if isinstance(outcome, Unsent) else outcome.retry_after_s
+        return self._failed(trouble, await self._react(outcome, report), asked_s)
 
     async def _inquire(self, report: ReportInFlight, *, repeated: bool) -> Fate:
         sight = await self._correspondent.look(report.account, self._timeout_s())
@@ -355,14 +357,15 @@ class Reporter:
         known = self._problem.trouble if self._problem and hold.reason is HoldReason.UNSETTLED else None
         return self._failed(known or of_hold(hold), pause)
 
-    def _failed(self, trouble: Trouble, pause: float | None = None) -> float:
+    def _failed(self, trouble: Trouble, pause: float | None = None, asked_s: float | None = None) -> float:
         self._failures += 1
         same = self._problem is not None and self._problem.trouble.code == trouble.code
         if not same:
             log.warning("%s (%s). %s", trouble.message, trouble.code, trouble.remedy)
         since = self._problem.since if same and self._problem is not None else self._clock()
         self._problem = ReporterProblem(trouble, since, self._failures, since)
-        return backoff_s(self._failures, self._policy, self._random()) if pause is None else pause
+        usual_s = backoff_s(self._failures, self._policy, self._random()) if pause is None else pause
+        return asked_pause_s(usual_s, asked_s, self._policy, self._random())
 
     def _account(self) -> Account:
         return Account(agent=self._signer.address, url=self._client.url, dialect=self._dialect.current.value)

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import pytest
@@ -89,6 +90,16 @@ async def test_garbage_is_no_json(oracle: DevOracle) -> None:
     _, body = await post(oracle.url, 100)
     with pytest.raises(ValueError, match="codec"):
         json.loads(body)
+
+
+@pytest.mark.parametrize("kind", ["status", "refuse"])
+async def test_an_answer_can_ask_to_wait(oracle: DevOracle, kind: Literal["status", "refuse"]) -> None:
+    await oracle.control.switch_on(Fault(kind=kind, status=429, retry_after="30"))
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE_S)) as session,
+        session.post(oracle.url + METRICS, json={}) as response,
+    ):
+        assert (response.status, response.headers["Retry-After"]) == (429, "30")
 
 
 async def test_the_error_body_of_report_v1_has_a_success_status(oracle: DevOracle) -> None:

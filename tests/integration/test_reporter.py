@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Literal
 
 import aiohttp
 import pytest
@@ -357,6 +358,41 @@ async def test_an_oracle_whose_clock_goes_wrong_is_waited_for(tmp_path: Path) ->
         assert problem is not None
         assert "behind" in problem.trouble.message
         await here.oracle.control.clear_faults()
+        await here.node.credited()
+        await here.check_books()
+
+
+@pytest.mark.parametrize("on", ["report", "history"])
+@pytest.mark.parametrize("kind", ["refuse", "status"])
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_oracle_that_wants_to_be_left_alone_is_and_loses_nothing(
+    tmp_path: Path, on: Literal["report", "history"], kind: Literal["refuse", "status"], status: int
+) -> None:
+    async with scene(tmp_path) as here:
+        await here.node.serve(5)
+        if on == "report":
+            await here.node.credited()
+        await here.oracle.control.switch_on(
+            Fault(kind=kind, on=on, status=status, message="Too many requests", retry_after="120", count=1)
+        )
+        await here.node.serve(6)
+        assert 120 <= await here.node.turn() <= 132
+        problem = here.node.reporter.snapshot().problem
+        assert problem is not None
+        assert problem.next_try_at == pytest.approx(here.clocks.wall())
+        if status == HTTPStatus.TOO_MANY_REQUESTS or on == "history":
+            assert problem.trouble.code == "oracle-busy"
+        await here.node.credited()
+        await here.check_books()
+
+
+async def test_an_oracle_that_asks_for_too_much_is_tried_again_all_the_same(tmp_path: Path) -> None:
+    async with scene(tmp_path) as here:
+        await here.oracle.control.switch_on(
+            Fault(kind="refuse", status=429, message="Too many requests", retry_after="86400", count=1)
+        )
+        await here.node.serve(6)
+        assert await here.node.turn() <= 990
         await here.node.credited()
         await here.check_books()
 

@@ -59,6 +59,13 @@ class Dropped(Response):
     flush_s: ClassVar[float] = 0.05
 
 
+def asking_to_wait(answer: Response, fault: Fault) -> Response:
+    """`answer`, with the Retry-After header that the fault wants."""
+    if fault.retry_after is not None:
+        answer.headers["retry-after"] = fault.retry_after
+    return answer
+
+
 def faulty(fault: Fault, answer: Response | None) -> Response:
     """The answer that a fault gives, in place of `answer` if there is one already."""
     match fault.kind:
@@ -74,6 +81,7 @@ def faulty(fault: Fault, answer: Response | None) -> Response:
         case "error-body":
             return JSONResponse({"status": "error", "message": fault.message})
         case "status":
-            return Response(f"<html><h1>{fault.message}</h1></html>", fault.status, media_type="text/html")
+            page = Response(f"<html><h1>{fault.message}</h1></html>", fault.status, media_type="text/html")
+            return asking_to_wait(page, fault)
         case _:
             raise ValueError(f"{fault.kind} gives no answer")

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from tests.devnet.oracle import announcement, control, metrics_v1, report_v1
-from tests.devnet.oracle.answers import Dropped, faulty
+from tests.devnet.oracle.answers import Dropped, asking_to_wait, faulty
 from tests.devnet.oracle.faults import LetGo
 from tests.devnet.oracle.fields import MAX_BODY_BYTES, Object, is_address, parse_object
 from tests.devnet.oracle.refusal import Refused, no_such_path
@@ -92,7 +92,7 @@ class Exchange:
             again = await handled()
             return None if response is None else again
         if fault.kind == "refuse":
-            return self.refusal(Refused(fault.status, fault.message))
+            return asking_to_wait(self.refusal(Refused(fault.status, fault.message)), fault)
         return faulty(fault, response)
 
 

@@ -103,6 +103,7 @@ class Fault(View):
             `after` it was accepted and booked: the client does not learn of it. Not used by the last three kinds.
         on: which endpoint.
         count: how many messages it hits, None for all until it is cleared.
+        retry_after: the Retry-After header of a `status` or `refuse`, or None.
     """
 
     kind: Literal[
@@ -125,6 +126,7 @@ class Fault(View):
     seconds: float = 0.0
     status: int = Field(default=500, ge=200, le=599)
     message: str = "Internal server error"
+    retry_after: str | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -19,6 +19,7 @@ from plumised.oracle.answers import (
     classify_health,
     classify_history,
     classify_report,
+    retry_after_s,
     time_of,
 )
 from plumised.oracle.client import Answer, Reply, Silence
@@ -47,7 +48,7 @@ def refusal(status: int, message: object) -> Answer:
         (refusal(400, "Token count exceeds maximum allowed"), Refusal.CAP),
         (refusal(413, "request entity too large"), Refusal.TOO_LARGE),
         (refusal(404, "Cannot POST /api/v1/metrics/report"), Refusal.NOT_FOUND),
-        (refusal(429, "Too many requests"), Refusal.OTHER),
+        (refusal(429, "Too many requests"), Refusal.BUSY),
         (refusal(403, "Forbidden"), Refusal.OTHER),
         (Answer(302, b"", location="https://elsewhere/"), Refusal.REDIRECT),
         (Answer(400, b"\xff not JSON"), Refusal.OTHER),
@@ -92,6 +93,35 @@ def test_only_who_answers_or_hangs_up_is_known_not_to_be_at_it_still(reply: Repl
     outcome = classify_report(METRICS, reply)
     assert isinstance(outcome, Unknown)
     assert outcome.under_way is under_way
+
+
+@pytest.mark.parametrize(
+    ("wish", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("Mon, 02 Feb 2026 02:42:30 GMT", 150.0),
+        ("Mon, 02 Feb 2026 02:00:00 GMT", 0.0),
+        ("9" * 500, 999_999_999.0),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_how_long_the_oracle_wants_to_be_left_alone(status: int, wish: str | None, seconds: float | None) -> None:
+    reply = Answer(status, b"", DATE, retry_after=wish)
+    outcome = classify_report(METRICS, reply)
+    assert isinstance(outcome, Refused | Unknown)
+    assert outcome.retry_after_s == seconds
+    assert classify_history(reply).retry_after_s == seconds
+    assert classify_health(reply).retry_after_s == seconds
+
+
+def test_only_an_oracle_that_cannot_has_a_wish() -> None:
+    assert retry_after_s(Answer(400, b"", DATE, retry_after="60")) is None
+    assert retry_after_s(Answer(503, b"", None, retry_after=DATE)) is None
 
 
 def test_report_v1_refuses_with_an_error_body() -> None:

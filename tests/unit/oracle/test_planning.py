@@ -21,6 +21,7 @@ from plumised.oracle.planning import (
     Settle,
     Skip,
     Step,
+    asked_pause_s,
     backoff_s,
     fate,
     fate_of_replayed,
@@ -205,6 +206,15 @@ def test_pauses_after_failures_grow_to_a_bound_and_are_never_nothing(failures: i
     pause = backoff_s(failures, POLICY, chance)
     assert POLICY.first_backoff_s / 2 <= pause <= POLICY.last_backoff_s
     assert pause <= POLICY.first_backoff_s * 2 ** min(failures - 1, 100)
+
+
+@given(st.floats(0.5, 300), st.none() | st.floats(0, 1e9), st.floats(0, 1, exclude_max=True))
+def test_a_wish_to_be_left_alone_is_kept_within_bounds_and_shortens_no_pause(
+    usual: float, asked: float | None, chance: float
+) -> None:
+    pause = asked_pause_s(usual, asked, POLICY, chance)
+    wish = min(asked or 0.0, POLICY.greatest_wish_s)
+    assert max(usual, wish) <= pause <= max(usual, wish * (1 + POLICY.jitter))
 
 
 @given(st.floats(0, 1, exclude_max=True))
