@@ -14,7 +14,9 @@ DEFAULT_TIMEOUT_S = 600.0
 
 
 def _configure(parser: ArgumentParser) -> None:
-    parser.add_argument("--for", dest="condition", required=True, choices=["serving", "registered", "stopped"])
+    parser.add_argument(
+        "--for", dest="condition", required=True, choices=["serving", "registered", "stopped"], help="what to wait for"
+    )
     parser.add_argument(
         "--timeout",
         type=seconds,
