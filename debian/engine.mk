@@ -20,5 +20,7 @@ stage-engine:
 	cp -r --no-preserve=all plumised/petals plumised/ipc plumised/nesting.py plumised/py.typed $(ENGINE_SITE)/plumised
 	@# Not the daemon's, which changes with each of its versions.
 	echo '"""The part of plumised that runs in the engine."""' > $(ENGINE_SITE)/plumised/__init__.py
+	CXXFLAGS=-s /usr/bin/python3.11 -m plumised.petals.fast.building $(ENGINE_STAGE)$(ENGINE_PREFIX)/lib/plumised
+	rm $(ENGINE_STAGE)$(ENGINE_PREFIX)/lib/plumised/*.key
 	debian/tools/compile-environment $(ENGINE_STAGE) $(ENGINE_PREFIX)
 	debian/tools/describe-environment plumise-engine-petals $$(debian/tools/engine version) $(ENGINE_PREFIX) engine

@@ -1,0 +1,602 @@
+// One short step through a span of transformer blocks: what eager.py computes, for a few rows, by a team of threads.
+//
+// A step of one token reads every weight once, so it lasts as long as memory takes to deliver them. Everything here
+// serves that: one team works through the whole span, rows of weights are handed out in chunks (a thread whose core is
+// busy elsewhere takes fewer), and between two phases the threads meet at a barrier that spins briefly and then yields,
+// because on a shared core the one that is waited for may need it.
+//
+// Built once for each instruction set that kernel.py chooses from; the vector types are GCC's and fit any.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include <sched.h>
+
+namespace {
+
+#ifdef __AVX512F__
+constexpr int kLanes = 16;
+#else
+constexpr int kLanes = 8;
+#endif
+constexpr int kRows = 8;          // most rows of a step
+constexpr int kQueries = 4;       // queries of a group that share one pass over its keys
+constexpr int kChunkBytes = 65536;  // of weights that a thread takes at a time
+
+typedef float Floats __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+
+struct Bfloat16 {
+  uint16_t bits;
+};
+
+Floats load(const float *from) {
+  Floats v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+Floats load(const Bfloat16 *from) {
+  Halves h;
+  std::memcpy(&h, from, sizeof h);
+  return (Floats)(__builtin_convertvector(h, Words) << 16);
+}
+
+void store(float *to, Floats v) { std::memcpy(to, &v, sizeof v); }
+
+float widen(float v) { return v; }
+
+float widen(Bfloat16 v) {
+  const uint32_t word = uint32_t(v.bits) << 16;
+  float result;
+  std::memcpy(&result, &word, sizeof result);
+  return result;
+}
+
+void narrow(float v, float *to) { *to = v; }
+
+// To the nearest, ties to even, as torch rounds.
+void narrow(float v, Bfloat16 *to) {
+  uint32_t word;
+  std::memcpy(&word, &v, sizeof word);
+  to->bits = std::isnan(v) ? 0x7fc0 : uint16_t((word + 0x7fff + (word >> 16 & 1)) >> 16);
+}
+
+float sum(Floats v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int half = kLanes / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+// e^v within 2 ulp between the smallest normal number and the largest; 0 below. Coefficients of Cephes' expf.
+Floats exponential(Floats v) {
+  const Floats rounder = Floats{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const Ints vanishes = v < -87.3f;
+  v = v > 88.3f ? Floats{} + 88.3f : v;
+  v = v < -87.3f ? Floats{} - 87.3f : v;
+  const Floats power = (v * 1.44269504f + rounder) - rounder;
+  const Floats r = (v - power * 0.693359375f) + power * 2.12194440e-4f;
+  Floats p = Floats{} + 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const Ints scale = (__builtin_convertvector(power, Ints) + 127) << 23;
+  return vanishes ? Floats{} : p * (Floats)scale;
+}
+
+enum Activation : int32_t { kGatedSilu = 0, kGeluTanh = 1, kGelu = 2 };
+
+Floats silu(Floats v) { return v / (1.0f + exponential(-v)); }
+
+Floats gelu_tanh(Floats v) {
+  const Floats u = 0.79788456f * v * (1.0f + 0.044715f * v * v);
+  return v * (1.0f - 1.0f / (exponential(2.0f * u) + 1.0f));
+}
+
+float gelu(float v) { return 0.5f * v * (1.0f + std::erf(v * 0.70710678f)); }
+
+}  // namespace
+
+extern "C" {
+
+struct PlumisedShape {
+  int32_t hidden, heads, kv_heads, head_dim, inner;
+  int32_t grouped, activation, parallel, bfloat16;
+  float attention_eps, mlp_eps;
+  const float *cos, *sin;  // [position, head_dim]; null with slopes
+  const float *slopes;     // [heads]
+};
+
+// Weights in the type of the shape, [outputs, inputs]; norms and biases float; a null bias of a norm: RMS.
+struct PlumisedLayer {
+  const float *attention_norm, *attention_norm_bias, *mlp_norm, *mlp_norm_bias;
+  const void *qkv, *out, *up, *down;
+  const float *qkv_bias, *out_bias, *up_bias, *down_bias;
+};
+
+// One session: its rows of the step stand one after another, at positions from prefix on.
+struct PlumisedSequence {
+  int32_t length, prefix, capacity;
+  void *const *keys;    // of each layer, [kv_heads, head_dim, capacity]
+  void *const *values;  // of each layer, [kv_heads, capacity, head_dim]
+};
+
+}  // extern "C"
+
+namespace {
+
+using Shape = PlumisedShape;
+using Layer = PlumisedLayer;
+using Sequence = PlumisedSequence;
+
+// y[m][r - begin] = weights[r] . x[m] for rows begin <= r < end and `Count` inputs x.
+template <int Count, typename T>
+void multiply(const T *weights, int inputs, const float *x, int begin, int end, float *y, int stride) {
+#ifdef __AVX512F__
+  constexpr int kSums = 16;
+#else
+  constexpr int kSums = 8;
+#endif
+  constexpr int kBlock = Count <= 2 ? 4 : kSums / Count >= 2 ? 2 : 1;
+  const int whole = inputs - inputs % kLanes;
+  const auto rows = [&]<int Block>(int r) {
+    const T *w = weights + size_t(r) * inputs;
+    Floats sums[Block][Count] = {};
+    for (int k = 0; k < whole; k += kLanes) {
+      Floats row[Block];
+      for (int b = 0; b < Block; b++) row[b] = load(w + size_t(b) * inputs + k);
+      for (int m = 0; m < Count; m++) {
+        const Floats v = load(x + size_t(m) * inputs + k);
+        for (int b = 0; b < Block; b++) sums[b][m] += row[b] * v;
+      }
+    }
+    for (int m = 0; m < Count; m++)
+      for (int b = 0; b < Block; b++) {
+        float total = sum(sums[b][m]);
+        for (int k = whole; k < inputs; k++) total += widen(w[size_t(b) * inputs + k]) * x[size_t(m) * inputs + k];
+        y[m * stride + r + b - begin] = total;
+      }
+  };
+  int r = begin;
+  for (; r + kBlock <= end; r += kBlock) rows.template operator()<kBlock>(r);
+  for (; r < end; r++) rows.template operator()<1>(r);
+}
+
+template <typename T>
+void multiply(int count, const void *weights, int inputs, const float *x, int begin, int end, float *y, int stride) {
+  using Multiply = void (*)(const T *, int, const float *, int, int, float *, int);
+  static constexpr Multiply by_count[kRows] = {multiply<1, T>, multiply<2, T>, multiply<3, T>, multiply<4, T>,
+                                               multiply<5, T>, multiply<6, T>, multiply<7, T>, multiply<8, T>};
+  by_count[count - 1](static_cast<const T *>(weights), inputs, x, begin, end, y, stride);
+}
+
+void normalise(const float *x, int size, const float *weight, const float *bias, float eps, float *to) {
+  const int whole = size - size % kLanes;
+  float mean = 0, square = 0;
+  Floats sums = {};
+  if (bias) {
+    for (int i = 0; i < whole; i += kLanes) sums += load(x + i);
+    mean = sum(sums);
+    for (int i = whole; i < size; i++) mean += x[i];
+    mean /= float(size);
+    sums = Floats{};
+  }
+  for (int i = 0; i < whole; i += kLanes) sums += (load(x + i) - mean) * (load(x + i) - mean);
+  square = sum(sums);
+  for (int i = whole; i < size; i++) square += (x[i] - mean) * (x[i] - mean);
+  const float scale = 1.0f / std::sqrt(square / float(size) + eps);
+  for (int i = 0; i < size; i++) to[i] = (x[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.0f);
+}
+
+void rotate(const float *from, const float *cos, const float *sin, int dim, float *to) {
+  const int half = dim / 2;
+  for (int i = 0; i < half; i++) {
+    to[i] = from[i] * cos[i] - from[i + half] * sin[i];
+    to[i + half] = from[i + half] * cos[i + half] + from[i] * sin[i + half];
+  }
+}
+
+// scores[g][t] = queries[g] . keys[:, t] for positions t < total; may fill more, up to the capacity.
+template <int Count, typename T>
+void score(const float *queries, int dim, const T *keys, int capacity, int total, float *scores, int stride) {
+  constexpr int kTile = 2 * kLanes;
+  int t = 0;
+  for (; t < total && t + kTile <= capacity; t += kTile) {
+    Floats sums[Count][2] = {};
+    for (int i = 0; i < dim; i++) {
+      const Floats first = load(keys + size_t(i) * capacity + t);
+      const Floats second = load(keys + size_t(i) * capacity + t + kLanes);
+      for (int g = 0; g < Count; g++) {
+        sums[g][0] += queries[g * dim + i] * first;
+        sums[g][1] += queries[g * dim + i] * second;
+      }
+    }
+    for (int g = 0; g < Count; g++) {
+      store(scores + g * stride + t, sums[g][0]);
+      store(scores + g * stride + t + kLanes, sums[g][1]);
+    }
+  }
+  for (; t < total; t++)
+    for (int g = 0; g < Count; g++) {
+      float total_score = 0;
+      for (int i = 0; i < dim; i++) total_score += queries[g * dim + i] * widen(keys[size_t(i) * capacity + t]);
+      scores[g * stride + t] = total_score;
+    }
+}
+
+// mixed[g] = sum over t of weights[g][t] * values[t].
+template <int Count, typename T>
+void mix(const float *weights, int stride, const T *values, int dim, int total, float *mixed) {
+  int i = 0;
+  for (; i + 2 * kLanes <= dim; i += 2 * kLanes) {
+    Floats sums[Count][2] = {};
+    for (int t = 0; t < total; t++) {
+      const Floats first = load(values + size_t(t) * dim + i), second = load(values + size_t(t) * dim + i + kLanes);
+      for (int g = 0; g < Count; g++) {
+        sums[g][0] += weights[g * stride + t] * first;
+        sums[g][1] += weights[g * stride + t] * second;
+      }
+    }
+    for (int g = 0; g < Count; g++) {
+      store(mixed + g * dim + i, sums[g][0]);
+      store(mixed + g * dim + i + kLanes, sums[g][1]);
+    }
+  }
+  for (; i < dim; i++)
+    for (int g = 0; g < Count; g++) {
+      float total_value = 0;
+      for (int t = 0; t < total; t++) total_value += weights[g * stride + t] * widen(values[size_t(t) * dim + i]);
+      mixed[g * dim + i] = total_value;
+    }
+}
+
+// In place, the first `total` of `padded` numbers, a multiple of kLanes; the rest is scratch.
+void softmax(float *scores, int total, int padded) {
+  for (int t = total; t < padded; t++) scores[t] = -INFINITY;
+  Floats greatest = load(scores), sums = {};
+  for (int t = kLanes; t < padded; t += kLanes) {
+    const Floats v = load(scores + t);
+    greatest = v > greatest ? v : greatest;
+  }
+  float most = greatest[0];
+  for (int i = 1; i < kLanes; i++) most = std::max(most, greatest[i]);
+  for (int t = 0; t < padded; t += kLanes) {
+    const Floats e = exponential(load(scores + t) - most);
+    sums += e;
+    store(scores + t, e);
+  }
+  const float scale = 1.0f / sum(sums);
+  for (int t = 0; t < total; t++) scores[t] *= scale;
+}
+
+int round_up(int n, int step) { return (n + step - 1) / step * step; }
+
+class Barrier {
+ public:
+  explicit Barrier(int size) : size_(size) {}
+
+  // The last one to arrive calls `last` before all go on.
+  template <typename F>
+  void wait(F last) {
+    const unsigned generation = generation_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+      last();
+      arrived_.store(0, std::memory_order_relaxed);
+      generation_.store(generation + 1, std::memory_order_release);
+      return;
+    }
+    for (int turn = 0; generation_.load(std::memory_order_acquire) == generation; turn++) {
+      if (turn < kSpins)
+        __builtin_ia32_pause();
+      else
+        sched_yield();
+    }
+  }
+
+ private:
+  static constexpr int kSpins = 300;
+  const int size_;
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<unsigned> generation_{0};
+};
+
+// What the threads of a step share.
+struct Step {
+  const Shape *shape;
+  const Layer *const *layers;
+  int layer_count;
+  const Sequence *sequences;
+  int sequence_count;
+  int rows;
+  float *x;  // [rows, hidden]
+};
+
+class Team {
+ public:
+  explicit Team(int size) : size_(size), barrier_(size), own_(size) {
+    for (int index = 1; index < size; index++) threads_.emplace_back([this, index] { work(index); });
+  }
+
+  ~Team() {
+    stopped_ = true;
+    begin();
+    for (auto &thread : threads_) thread.join();
+  }
+
+  void run(const Step &step) {
+    prepare(step);
+    step_ = step;
+    begin();
+    compute(0);
+  }
+
+ private:
+  struct Own {
+    std::vector<float> attention_input, mlp_input, results, gates, queries, scores, mixed;
+  };
+
+  void begin() {
+    epoch_.fetch_add(1, std::memory_order_release);
+    epoch_.notify_all();
+  }
+
+  void work(int index) {
+    for (unsigned seen = 0;; seen++) {
+      epoch_.wait(seen, std::memory_order_acquire);
+      if (stopped_) return;
+      compute(index);
+    }
+  }
+
+  // Memory that the step needs, before any thread begins.
+  void prepare(const Step &step) {
+    const Shape &s = *step.shape;
+    int longest = 0;
+    for (int i = 0; i < step.sequence_count; i++)
+      longest = std::max(longest, step.sequences[i].prefix + step.sequences[i].length);
+    stride_ = round_up(longest, 2 * kLanes);
+    const int group = s.heads / s.kv_heads, rows = step.rows;
+    const int heads = s.heads * s.head_dim, all = heads + 2 * s.kv_heads * s.head_dim;
+    const size_t item = s.bfloat16 ? 2 : 4;
+    const auto chunk = [&](int inputs) { return std::max(8, int(kChunkBytes / (item * inputs)) / 4 * 4); };
+    hidden_chunk_ = chunk(s.hidden), heads_chunk_ = chunk(heads), inner_chunk_ = chunk(s.inner);
+    const size_t longest_chunk =
+        round_up(std::max({hidden_chunk_, heads_chunk_, inner_chunk_}), kLanes) * size_t(rows);
+    fit(qkv_, size_t(rows) * all), fit(mixed_, size_t(rows) * heads), fit(inner_, size_t(rows) * s.inner);
+    for (Own &own : own_) {
+      fit(own.attention_input, size_t(rows) * s.hidden), fit(own.mlp_input, size_t(rows) * s.hidden);
+      fit(own.results, longest_chunk), fit(own.gates, longest_chunk);
+      fit(own.queries, size_t(group) * s.head_dim), fit(own.mixed, size_t(group) * s.head_dim);
+      fit(own.scores, size_t(kQueries) * stride_);
+    }
+  }
+
+  static void fit(std::vector<float> &buffer, size_t size) {
+    if (buffer.size() < size) buffer.resize(size);
+  }
+
+  void compute(int index) {
+    if (step_.shape->bfloat16)
+      compute<Bfloat16>(own_[index]);
+    else
+      compute<float>(own_[index]);
+  }
+
+  template <typename T>
+  void compute(Own &own) {
+    // Own copies of what is read after the last barrier, when the next step may already be under way.
+    const Shape s = *step_.shape;
+    const int layer_count = step_.layer_count;
+    for (int i = 0; i < layer_count; i++) {
+      const Layer &layer = *step_.layers[i];
+      normalise_rows(layer.attention_norm, layer.attention_norm_bias, s.attention_eps, own.attention_input);
+      if (s.parallel) normalise_rows(layer.mlp_norm, layer.mlp_norm_bias, s.mlp_eps, own.mlp_input);
+      const int all = (s.heads + 2 * s.kv_heads) * s.head_dim;
+      const int qkv_chunks = (all + hidden_chunk_ - 1) / hidden_chunk_;
+      const int up_chunks = (s.inner + hidden_chunk_ - 1) / hidden_chunk_;
+      share(qkv_chunks + (s.parallel ? up_chunks : 0), [&](int chunk) {
+        if (chunk < qkv_chunks)
+          project_qkv<T>(own, layer, chunk * hidden_chunk_, std::min(all, (chunk + 1) * hidden_chunk_));
+        else
+          project_up<T>(own, layer, chunk - qkv_chunks);
+      });
+      share(step_.sequence_count * s.kv_heads, [&](int unit) { attend<T>(own, i, unit); });
+      const int outputs = s.hidden, chunk_rows = s.parallel ? std::min(heads_chunk_, inner_chunk_) : heads_chunk_;
+      share((outputs + chunk_rows - 1) / chunk_rows, [&](int chunk) {
+        const int begin = chunk * chunk_rows, end = std::min(outputs, begin + chunk_rows);
+        add<T>(own, layer.out, layer.out_bias, mixed_, s.heads * s.head_dim, begin, end);
+        if (s.parallel) add<T>(own, layer.down, layer.down_bias, inner_, s.inner, begin, end);
+      });
+      if (s.parallel) continue;
+      normalise_rows(layer.mlp_norm, layer.mlp_norm_bias, s.mlp_eps, own.mlp_input);
+      share(up_chunks, [&](int chunk) { project_up<T>(own, layer, chunk); });
+      share((outputs + inner_chunk_ - 1) / inner_chunk_, [&](int chunk) {
+        const int begin = chunk * inner_chunk_, end = std::min(outputs, begin + inner_chunk_);
+        add<T>(own, layer.down, layer.down_bias, inner_, s.inner, begin, end);
+      });
+    }
+  }
+
+  // Call `work` with every number below `count`, once in the whole team; return when all are done.
+  template <typename F>
+  void share(int count, F work) {
+    for (int item; (item = next_.fetch_add(1, std::memory_order_relaxed)) < count;) work(item);
+    barrier_.wait([this] { next_.store(0, std::memory_order_relaxed); });
+  }
+
+  // Every thread does this for itself: it costs less than another barrier.
+  void normalise_rows(const float *weight, const float *bias, float eps, std::vector<float> &to) {
+    const int hidden = step_.shape->hidden;
+    for (int m = 0; m < step_.rows; m++)
+      normalise(step_.x + size_t(m) * hidden, hidden, weight, bias, eps, to.data() + size_t(m) * hidden);
+  }
+
+  template <typename T>
+  void project_qkv(Own &own, const Layer &layer, int begin, int end) {
+    const Shape &s = *step_.shape;
+    const int all = (s.heads + 2 * s.kv_heads) * s.head_dim;
+    multiply<T>(step_.rows, layer.qkv, s.hidden, own.attention_input.data(), begin, end, qkv_.data() + begin, all);
+    if (!layer.qkv_bias) return;
+    for (int m = 0; m < step_.rows; m++)
+      for (int r = begin; r < end; r++) qkv_[size_t(m) * all + r] += layer.qkv_bias[r];
+  }
+
+  template <typename T>
+  void project_up(Own &own, const Layer &layer, int chunk) {
+    const Shape &s = *step_.shape;
+    const int begin = chunk * hidden_chunk_, end = std::min(s.inner, begin + hidden_chunk_);
+    const int count = end - begin, stride = round_up(hidden_chunk_, kLanes);
+    const bool gated = s.activation == kGatedSilu;
+    float *first = own.gates.data(), *second = own.results.data();
+    multiply<T>(step_.rows, layer.up, s.hidden, own.mlp_input.data(), begin, end, first, stride);
+    if (gated)
+      multiply<T>(step_.rows, layer.up, s.hidden, own.mlp_input.data(), s.inner + begin, s.inner + end, second,
+                  stride);
+    for (int m = 0; m < step_.rows; m++, first += stride, second += stride) {
+      if (layer.up_bias)
+        for (int r = 0; r < count; r++) first[r] += layer.up_bias[begin + r];
+      if (layer.up_bias && gated)
+        for (int r = 0; r < count; r++) second[r] += layer.up_bias[s.inner + begin + r];
+      if (s.activation == kGelu)
+        for (int r = 0; r < count; r++) first[r] = gelu(first[r]);
+      else if (gated)
+        for (int r = 0; r < count; r += kLanes) store(first + r, silu(load(first + r)) * load(second + r));
+      else
+        for (int r = 0; r < count; r += kLanes) store(first + r, gelu_tanh(load(first + r)));
+      std::copy(first, first + count, inner_.begin() + ptrdiff_t(m) * s.inner + begin);
+    }
+  }
+
+  // Add a projection of `from`, [rows, inputs], to the hidden states.
+  template <typename T>
+  void add(Own &own, const void *weights, const float *bias, const std::vector<float> &from, int inputs, int begin,
+           int end) {
+    const int stride = end - begin;
+    multiply<T>(step_.rows, weights, inputs, from.data(), begin, end, own.results.data(), stride);
+    for (int m = 0; m < step_.rows; m++) {
+      float *x = step_.x + size_t(m) * step_.shape->hidden;
+      for (int r = begin; r < end; r++) x[r] += own.results[size_t(m) * stride + r - begin] + (bias ? bias[r] : 0.0f);
+    }
+  }
+
+  // One key-value head of one sequence: keys and values of its rows into the cache, then their queries.
+  template <typename T>
+  void attend(Own &own, int layer, int unit) {
+    const Shape &s = *step_.shape;
+    const int which = unit / s.kv_heads, head = unit % s.kv_heads;
+    const Sequence &sequence = step_.sequences[which];
+    int row = 0;
+    for (int i = 0; i < which; i++) row += step_.sequences[i].length;
+    const int dim = s.head_dim, capacity = sequence.capacity, group = s.heads / s.kv_heads;
+    const int all = (s.heads + 2 * s.kv_heads) * dim;
+    const int query_at = (s.grouped ? head * (group + 2) : head * group) * dim;
+    const int key_at = (s.grouped ? head * (group + 2) + group : s.heads + head) * dim;
+    const int value_at = (s.grouped ? head * (group + 2) + group + 1 : s.heads + s.kv_heads + head) * dim;
+    T *keys = static_cast<T *>(sequence.keys[layer]) + size_t(head) * dim * capacity;
+    T *values = static_cast<T *>(sequence.values[layer]) + size_t(head) * dim * capacity;
+    for (int m = 0; m < sequence.length; m++) {
+      const float *qkv = qkv_.data() + size_t(row + m) * all;
+      const int position = sequence.prefix + m;
+      const float *key = qkv + key_at;
+      if (s.cos) {
+        rotate(key, s.cos + size_t(position) * dim, s.sin + size_t(position) * dim, dim, own.mixed.data());
+        key = own.mixed.data();
+      }
+      for (int i = 0; i < dim; i++) narrow(key[i], keys + size_t(i) * capacity + position);
+      for (int i = 0; i < dim; i++) narrow(qkv[value_at + i], values + size_t(position) * dim + i);
+    }
+    for (int m = 0; m < sequence.length; m++) {
+      const float *queries = qkv_.data() + size_t(row + m) * all + query_at;
+      const int position = sequence.prefix + m;
+      const float scale = 1.0f / std::sqrt(float(dim));
+      for (int g = 0; g < group; g++) {
+        float *query = own.queries.data() + g * dim;
+        if (s.cos)
+          rotate(queries + g * dim, s.cos + size_t(position) * dim, s.sin + size_t(position) * dim, dim, query);
+        else
+          std::copy(queries + g * dim, queries + (g + 1) * dim, query);
+        for (int i = 0; i < dim; i++) query[i] *= scale;
+      }
+      float *mixed = mixed_.data() + (size_t(row + m) * s.heads + size_t(head) * group) * dim;
+      for (int g = 0; g < group; g += kQueries) {
+        const float *slopes = s.slopes ? s.slopes + head * group + g : nullptr;
+        const int count = std::min(kQueries, group - g);
+        attend_some<T>(count, own, own.queries.data() + g * dim, keys, values, capacity, position + 1, slopes,
+                       mixed + g * dim);
+      }
+    }
+  }
+
+  template <typename T>
+  void attend_some(int count, Own &own, const float *queries, const T *keys, const T *values, int capacity, int total,
+                   const float *slopes, float *mixed) {
+    const int dim = step_.shape->head_dim;
+    float *scores = own.scores.data();
+    using Score = void (*)(const float *, int, const T *, int, int, float *, int);
+    using Mix = void (*)(const float *, int, const T *, int, int, float *);
+    static constexpr Score score_by[kQueries] = {score<1, T>, score<2, T>, score<3, T>, score<4, T>};
+    static constexpr Mix mix_by[kQueries] = {mix<1, T>, mix<2, T>, mix<3, T>, mix<4, T>};
+    score_by[count - 1](queries, dim, keys, capacity, total, scores, stride_);
+    for (int g = 0; g < count; g++) {
+      float *row = scores + size_t(g) * stride_;
+      if (slopes)
+        for (int t = 0; t < total; t++) row[t] += slopes[g] * float(t);
+      softmax(row, total, round_up(total, kLanes));
+    }
+    mix_by[count - 1](scores, stride_, values, dim, total, mixed);
+  }
+
+  const int size_;
+  Barrier barrier_;
+  std::vector<Own> own_;
+  std::vector<float> qkv_, mixed_, inner_;
+  int stride_ = 0, hidden_chunk_ = 0, heads_chunk_ = 0, inner_chunk_ = 0;
+  Step step_{};
+  bool stopped_ = false;
+  alignas(64) std::atomic<int> next_{0};
+  alignas(64) std::atomic<unsigned> epoch_{0};
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+extern "C" {
+
+// A team of this many threads, the caller of plumised_step among them; null where the system refuses one.
+void *plumised_team_new(int32_t threads) {
+  try {
+    return new Team(threads);
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+void plumised_team_delete(void *team) { delete static_cast<Team *>(team); }
+
+// One step, x [rows, hidden] in place; 0, or 1 where memory is short (nothing is changed then). One call at a time.
+int32_t plumised_step(void *team, const PlumisedShape *shape, const PlumisedLayer *const *layers, int32_t layer_count,
+                      const PlumisedSequence *sequences, int32_t sequence_count, float *x) {
+  int rows = 0;
+  for (int i = 0; i < sequence_count; i++) rows += sequences[i].length;
+  try {
+    static_cast<Team *>(team)->run({shape, layers, layer_count, sequences, sequence_count, rows, x});
+    return 0;
+  } catch (...) {
+    return 1;
+  }
+}
+
+}  // extern "C"

@@ -1,0 +1,208 @@
+"""Short steps in native code, see kernel.cpp: the same results as `eager` up to rounding, at the speed of memory."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from plumised.petals.fast.blocks import Activation, FusedBlock, Norm
+from plumised.petals.fast.building import library
+from plumised.petals.fast.coverage import KERNEL_ROWS
+from plumised.petals.fast.positions import Alibi, Rotary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from plumised.petals.fast.eager import Cache
+
+logger = logging.getLogger(__name__)
+
+LIBRARIES: Final = Path(sys.prefix, "lib", "plumised")
+"""Where the libraries stand in the engine's environment."""
+
+_ACTIVATIONS: Final = {Activation.GATED_SILU: 0, Activation.GELU_TANH: 1, Activation.GELU: 2}
+
+
+class _Shape(ctypes.Structure):
+    """PlumisedShape."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("hidden", "heads", "kv_heads", "head_dim", "inner")),
+        *((name, ctypes.c_int32) for name in ("grouped", "activation", "parallel", "bfloat16")),
+        *((name, ctypes.c_float) for name in ("attention_eps", "mlp_eps")),
+        *((name, ctypes.c_void_p) for name in ("cos", "sin", "slopes")),
+    )
+
+
+class _Layer(ctypes.Structure):
+    """PlumisedLayer."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_void_p)
+        for name in (
+            *("attention_norm", "attention_norm_bias", "mlp_norm", "mlp_norm_bias"),
+            *("qkv", "out", "up", "down"),
+            *("qkv_bias", "out_bias", "up_bias", "down_bias"),
+        )
+    )
+
+
+class _Sequence(ctypes.Structure):
+    """PlumisedSequence."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("length", "prefix", "capacity")),
+        *((name, ctypes.POINTER(ctypes.c_void_p)) for name in ("keys", "values")),
+    )
+
+
+class Kernel:
+    """The library for one instruction set, and the team of threads that computes.
+
+    Steps are computed one at a time; the team starts with the first, in the process that asks for it.
+
+    Args:
+        path: of the library.
+        threads: of the team, the caller's among them.
+
+    Raises:
+        OSError: the library cannot be loaded.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        functions = ctypes.CDLL(str(path))
+        functions.plumised_team_new.restype = ctypes.c_void_p
+        functions.plumised_team_new.argtypes = [ctypes.c_int32]
+        functions.plumised_team_delete.restype = None
+        functions.plumised_team_delete.argtypes = [ctypes.c_void_p]
+        functions.plumised_step.restype = ctypes.c_int32
+        functions.plumised_step.argtypes = [
+            *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32),
+            *(ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p),
+        ]
+        self._functions = functions
+        self._threads = threads
+        self._team: int | None = None
+
+    def close(self) -> None:
+        """End the team's threads."""
+        team, self._team = self._team, None
+        if team is not None:
+            self._functions.plumised_team_delete(team)
+
+    def step(
+        self,
+        shape: ctypes.Structure,
+        layers: ctypes.Array[ctypes.c_void_p],
+        sequences: ctypes.Array[_Sequence],
+        states: Tensor,
+    ) -> None:
+        """Compute one step in place, see plumised_step.
+
+        Raises:
+            MemoryError: there is no memory for it, or no thread.
+        """
+        if self._team is None:
+            self._team = self._functions.plumised_team_new(self._threads)
+        if self._team is None or self._functions.plumised_step(
+            self._team, ctypes.byref(shape), layers, len(layers), sequences, len(sequences), states.data_ptr()
+        ):
+            raise MemoryError("no memory or no thread for the kernel")
+
+
+class KernelSpan:
+    """A span of blocks of one model, ready for the kernel.
+
+    Args:
+        kernel: computes.
+        blocks: in order.
+    """
+
+    def __init__(self, kernel: Kernel, blocks: Sequence[FusedBlock]) -> None:
+        first = blocks[0]
+        self._kernel = kernel
+        self._positions = first.positions
+        # They own the memory that the kernel is given the addresses of.
+        self._kept: list[object] = [blocks]
+        self._shape = _Shape(
+            hidden=first.qkv.weight.shape[1],
+            heads=first.heads,
+            kv_heads=first.kv_heads,
+            head_dim=first.head_dim,
+            inner=first.down.weight.shape[1],
+            grouped=first.grouped,
+            activation=_ACTIVATIONS[first.activation],
+            parallel=first.parallel,
+            bfloat16=first.qkv.weight.dtype == torch.bfloat16,
+            attention_eps=first.attention_norm.eps,
+            mlp_eps=first.mlp_norm.eps,
+        )
+        layers = [self._layer(block) for block in blocks]
+        self._kept.append(layers)
+        self._layers = (ctypes.c_void_p * len(layers))(*(ctypes.addressof(layer) for layer in layers))
+
+    def compute(self, hidden: Tensor, caches: Sequence[Cache], prefix: int) -> Tensor:
+        """As `eager.compute`, for at most `KERNEL_ROWS` rows; the caches are contiguous.
+
+        Raises:
+            MemoryError: there is no memory for it, or no thread; nothing was changed.
+        """
+        batch, length, _ = hidden.shape
+        if batch * length > KERNEL_ROWS:
+            raise ValueError(f"{batch * length} rows are more than the kernel takes")
+        match self._positions:
+            case Rotary() as rotary:
+                cos, sin = rotary.tables(prefix + length)
+                self._shape.cos, self._shape.sin = cos.data_ptr(), sin.data_ptr()
+            case Alibi() as alibi:
+                self._shape.slopes = alibi.slopes.data_ptr()
+        states = hidden.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        capacity = caches[0][1].shape[2]
+        keys, values = ([cache[which] for cache in caches] for which in (0, 1))
+        sequences = (_Sequence * batch)(
+            *(_Sequence(length, prefix, capacity, _addresses(keys, i), _addresses(values, i)) for i in range(batch))
+        )
+        self._kernel.step(self._shape, self._layers, sequences, states)
+        return states.to(hidden.dtype)
+
+    def _layer(self, block: FusedBlock) -> _Layer:
+        return _Layer(
+            *self._norm(block.attention_norm),
+            *self._norm(block.mlp_norm),
+            *(linear.weight.data_ptr() for linear in (block.qkv, block.out, block.up, block.down)),
+            *(self._float(linear.bias) for linear in (block.qkv, block.out, block.up, block.down)),
+        )
+
+    def _norm(self, norm: Norm) -> tuple[int | None, int | None]:
+        return self._float(norm.weight), self._float(norm.bias)
+
+    def _float(self, vector: Tensor | None) -> int | None:
+        if vector is None:
+            return None
+        floats = vector.float().contiguous()
+        self._kept.append(floats)
+        return floats.data_ptr()
+
+
+def _addresses(tensors: list[Tensor], row: int) -> ctypes.Array[ctypes.c_void_p]:
+    """Of one row of the batch in each tensor."""
+    return (ctypes.c_void_p * len(tensors))(
+        *(tensor.data_ptr() + row * tensor.stride(0) * tensor.element_size() for tensor in tensors)
+    )
+
+
+def load_kernel(threads: int, directory: Path = LIBRARIES) -> Kernel | None:
+    """The kernel for this machine's CPU; None where there is none, which costs speed alone."""
+    path = library(directory, torch.backends.cpu.get_cpu_capability())
+    try:
+        return Kernel(path, threads)
+    except OSError as error:
+        logger.info("Short steps are computed by torch: no kernel for this machine (%s)", error)
+        return None
