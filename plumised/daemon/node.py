@@ -29,6 +29,7 @@ from plumised.daemon.reload_checks import problems
 from plumised.daemon.reloading import Reloading
 from plumised.daemon.report import Parts, ledger_trouble, status_of
 from plumised.engine.engine import Engine
+from plumised.engine.kinship import is_of_engine
 from plumised.engine.snapshot import StateName
 from plumised.errors import PlumisedError
 from plumised.ledger import LedgerThread, Totals
@@ -224,7 +225,8 @@ class Node:
             self._ledger = await stack.enter_async_context(await LedgerThread.open(places.ledger, time.time))
             self._totals = await self._ledger.totals()
             self._build(places)
-            await stack.enter_async_context(ControlServer(settings.node.control_socket, self))
+            closed_to = partial(is_of_engine, daemon=os.getpid())
+            await stack.enter_async_context(ControlServer(settings.node.control_socket, self, closed_to))
             if settings.metrics.listen is not None:
                 listen = settings.metrics.listen
                 await stack.enter_async_context(MetricsServer(listen.host, listen.port, self.status))

@@ -127,7 +127,7 @@ def engine_processes(session: int | None, incarnation: str) -> tuple[ProcessStat
             continue
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             process = read_process(int(entry.name))
-            if process and (process.session == session or marker in _environment(process.id.pid)):
+            if process and (process.session == session or marker in environment_of(process.id.pid)):
                 found.append(process)
     return tuple(found)
 
@@ -145,7 +145,8 @@ def session_processes(session: int) -> tuple[ProcessStat, ...]:
     return tuple(found)
 
 
-def _environment(pid: int) -> list[bytes]:
+def environment_of(pid: int) -> list[bytes]:
+    """The variables that a process was started with, as `NAME=value`; none if they cannot be read."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:

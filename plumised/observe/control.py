@@ -1,6 +1,6 @@
 """The control socket: how `plumised status`, `wait`, `stop`, `reload` and `restart-engine` reach the daemon.
 
-HTTP over a unix socket. Whoever may open the socket (mode 0660) may do everything; there is no other check.
+HTTP over a unix socket. Whoever may open the socket (mode 0660) may do everything, except for the daemon's own engine.
 
     GET  /v1/status[?format=text]               the status, as JSON or as text
     GET  /v1/wait?for=CONDITION&timeout_s=S     the status once CONDITION holds: serving, registered, stopped
@@ -29,6 +29,7 @@ from aiohttp import web
 from plumised.config import ConfigError
 from plumised.errors import OperatorError, PlumisedError
 from plumised.observe.control_socket import ControlSocket
+from plumised.observe.door import Door
 from plumised.observe.rendering import one_line, to_json, to_text
 
 if TYPE_CHECKING:
@@ -104,10 +105,13 @@ class ControlServer:
     Args:
         path: of the socket.
         node: what is read and steered.
+        closed_to: tells by its pid which process is not let in, see `plumised.observe.door`.
     """
 
-    def __init__(self, path: Path, node: Controlled) -> None:
+    def __init__(self, path: Path, node: Controlled, closed_to: Callable[[int], bool]) -> None:
         self._socket = ControlSocket(path)
+        self._closed_to = closed_to
+        self._listening: asyncio.Server | None = None
         self._node = node
         self._closing = asyncio.Event()
         self._waits = 0
@@ -136,7 +140,11 @@ class ControlServer:
         """
         listening = await asyncio.to_thread(self._socket.open)
         await self._runner.setup()
-        await web.SockSite(self._runner, listening).start()
+        server = self._runner.server
+        if server is None:
+            raise AssertionError("a runner that is set up has a server")
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_unix_server(Door(server, self._closed_to), sock=listening)
         return self
 
     async def __aexit__(
@@ -144,6 +152,8 @@ class ControlServer:
     ) -> None:
         """Answer those who wait, and give the socket back."""
         self._closing.set()
+        if self._listening is not None:
+            self._listening.close()
         await self._runner.cleanup()
         await asyncio.to_thread(self._socket.close)
 

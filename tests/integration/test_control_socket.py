@@ -57,6 +57,11 @@ REWARDS = RewardsAnswer(
 )
 
 
+def nobody(_pid: int) -> bool:
+    """Whom the socket is closed to."""
+    return False
+
+
 class Node:
     """What the socket steers, with a status that a test sets."""
 
@@ -114,7 +119,7 @@ async def node() -> Node:
 
 @pytest.fixture
 async def server(path: Path, node: Node) -> AsyncIterator[ControlServer]:
-    async with ControlServer(path, node) as made:
+    async with ControlServer(path, node, nobody) as made:
         yield made
 
 
@@ -256,7 +261,7 @@ async def test_waiting_too_long_says_where_the_node_stands(
 
 async def test_waiting_for_the_end_ends_with_the_server(path: Path, node: Node) -> None:
     async with session(path) as http:
-        async with ControlServer(path, node) as server:
+        async with ControlServer(path, node, nobody) as server:
             waiting = asyncio.create_task(http.get("/v1/wait?for=stopped"))
             command = asyncio.create_task(plumised("wait", "--for", "stopped", "--socket", str(path)))
             await until(lambda: server._waits == 2)
@@ -273,7 +278,7 @@ async def test_waiting_for_the_end_of_nothing_ends_at_once(path: Path) -> None:
 async def test_those_who_wait_for_more_are_told_that_the_daemon_stops(path: Path, node: Node) -> None:
     node.current = statuses.engine(state=EngineState.STARTING)
     client = ControlClient(path)
-    async with ControlServer(path, node):
+    async with ControlServer(path, node, nobody):
         waiting = asyncio.create_task(asyncio.to_thread(client.wait, "serving", 60.0))
         await asyncio.wait_for(node.asked.wait(), PATIENCE_S)
 
@@ -283,7 +288,7 @@ async def test_those_who_wait_for_more_are_told_that_the_daemon_stops(path: Path
 
 async def test_so_many_may_wait_and_no_more(path: Path, node: Node) -> None:
     node.current = statuses.engine(state=EngineState.STARTING)
-    async with ControlServer(path, node):
+    async with ControlServer(path, node, nobody):
         connector = aiohttp.UnixConnector(str(path), limit=0)
         async with aiohttp.ClientSession(connector=connector, base_url="http://plumised") as http:
             answers = [asyncio.ensure_future(http.get("/v1/wait?for=serving")) for _ in range(MAX_WAITS + 1)]
@@ -404,7 +409,7 @@ async def test_a_refusal_in_another_form_is_told(path: Path) -> None:
 async def test_the_socket_of_a_dead_daemon_is_replaced(path: Path, node: Node) -> None:
     leave_socket(path)
 
-    async with ControlServer(path, node):
+    async with ControlServer(path, node, nobody):
         assert json.loads(await asyncio.to_thread(ControlClient(path).status))["serving"] is True
 
 
@@ -417,19 +422,19 @@ async def test_the_socket_of_a_killed_daemon_is_replaced(path: Path, node: Node)
     assert killed.stdout is not None
     await asyncio.to_thread(killed.stdout.readline)
     with pytest.raises(ControlSocketInUseError):
-        await ControlServer(path, node).__aenter__()
+        await ControlServer(path, node, nobody).__aenter__()
     killed.send_signal(signal.SIGKILL)
     await asyncio.to_thread(killed.wait)
     killed.stdout.close()
 
-    async with ControlServer(path, node):
+    async with ControlServer(path, node, nobody):
         assert json.loads(await asyncio.to_thread(ControlClient(path).status))["serving"] is True
 
 
 @pytest.mark.usefixtures("server")
 async def test_a_second_daemon_is_refused_and_the_first_goes_on(path: Path) -> None:
     with pytest.raises(ControlSocketInUseError, match="Another daemon listens"):
-        await ControlServer(path, Node()).__aenter__()
+        await ControlServer(path, Node(), nobody).__aenter__()
 
     assert json.loads(await asyncio.to_thread(ControlClient(path).status))["serving"] is True
 
@@ -440,7 +445,7 @@ async def test_a_socket_that_another_program_listens_on_is_not_taken(path: Path,
         other.listen()
 
         with pytest.raises(ControlSocketInUseError):
-            await ControlServer(path, node).__aenter__()
+            await ControlServer(path, node, nobody).__aenter__()
 
     assert path.exists()
 
@@ -449,30 +454,30 @@ async def test_a_file_in_the_place_of_the_socket_is_not_removed(path: Path, node
     path.write_text("precious", encoding="utf-8")
 
     with pytest.raises(ControlSocketError, match="is not a socket"):
-        await ControlServer(path, node).__aenter__()
+        await ControlServer(path, node, nobody).__aenter__()
 
     assert path.read_text(encoding="utf-8") == "precious"
 
 
 async def test_a_directory_that_is_missing_is_told(tmp_path: Path, node: Node) -> None:
     with pytest.raises(ControlSocketError, match="No such file or directory"):
-        await ControlServer(tmp_path / "missing/control.sock", node).__aenter__()
+        await ControlServer(tmp_path / "missing/control.sock", node, nobody).__aenter__()
 
 
 async def test_a_path_that_is_too_long_is_told(tmp_path: Path, node: Node) -> None:
     with pytest.raises(ControlSocketError, match="more than 107 bytes"):
-        await ControlServer(tmp_path / ("x" * 120), node).__aenter__()
+        await ControlServer(tmp_path / ("x" * 120), node, nobody).__aenter__()
 
 
 async def test_the_socket_is_gone_after_the_end(path: Path, node: Node) -> None:
-    async with ControlServer(path, node):
+    async with ControlServer(path, node, nobody):
         pass
 
     assert not path.exists()
 
 
 async def test_a_socket_that_somebody_else_made_meanwhile_stays(path: Path, node: Node) -> None:
-    async with ControlServer(path, node):
+    async with ControlServer(path, node, nobody):
         path.unlink()
         leave_socket(path)
 
@@ -569,3 +574,64 @@ async def test_registering_reaches_the_node_as_it_was_asked_for(path: Path, caps
 
 async def test_a_trial_without_a_claim_is_a_mistake(path: Path) -> None:
     assert await plumised("rewards", "--dry-run", "--socket", str(path)) == 64
+
+
+# Who may not come in
+
+
+PROBE = """
+import os, sys
+from pathlib import Path
+from plumised.observe.control_client import ControlClient, ControlError, NoDaemonError
+if sys.argv[2] == "orphan":
+    parent = os.getpid()
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    while os.getppid() == parent:
+        pass
+try:
+    ControlClient(Path(sys.argv[1])).status()
+except (ControlError, NoDaemonError) as error:
+    print(f"turned away ({error.code})", flush=True)
+else:
+    print("let in", flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["child", "orphan"])
+async def test_what_the_daemon_has_started_is_turned_away_even_as_an_orphan_of_its_own(path: Path, way: str) -> None:
+    # The server stands in a process of its own, so that this one is not the daemon.
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.doorkeeper", str(path), PROBE, way, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await server.stdout.readline()).startswith(b"turned away")
+        # Nobody else is.
+        assert json.loads(await asyncio.to_thread(ControlClient(path).status))
+    finally:
+        server.kill()
+        await server.wait()
+
+
+async def test_whom_the_socket_is_closed_to_is_told_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    node = Node()
+    async with ControlServer(path, node, lambda pid: pid == os.getpid()):
+        for _ in range(3):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await reader.read()
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 403 ")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "control-engine"
+        completed = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "plumised", "status", "--socket", str(path)],
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert completed.returncode == 0
+    assert caplog.text.count("turned process") == 1
