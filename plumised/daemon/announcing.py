@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING, Final, Never
 
 from plumised.errors import PlumisedError
-from plumised.oracle import Announced, Refused
+from plumised.observe.status import Trouble
+from plumised.oracle import Announced, Refused, Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -26,9 +27,17 @@ _DIALABLE: Final = re.compile(r"/(ip4|dns4)/([^/]+)/tcp/(\d+)(?:/.*)?")
 
 
 class AnnouncementError(PlumisedError):
-    """The Oracle has not taken the announcement."""
+    """The Oracle has not taken the announcement.
+
+    Attributes:
+        retry_after_s: for how long it wants to be left alone, or None.
+    """
 
     code = "announcement-refused"
+
+    def __init__(self, message: str, remedy: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message, remedy)
+        self.retry_after_s = retry_after_s
 
 
 class EndpointUnknownError(PlumisedError):
@@ -70,6 +79,9 @@ class Announcements:
         model: that is served.
         endpoint: what to announce at the moment, or None.
         wanted: whether the node is announced by itself once it serves.
+
+    Attributes:
+        trouble: why the last announcement was not taken; None where it was, and before the first.
     """
 
     def __init__(self, announcer: Announcer, model: str, endpoint: Callable[[], str | None], *, wanted: bool) -> None:
@@ -83,6 +95,7 @@ class Announcements:
         self._due = wanted
         self._not_before = float("-inf")
         self._pause_s = FIRST_PAUSE_S
+        self.trouble: Trouble | None = None
 
     async def run(
         self,
@@ -90,6 +103,7 @@ class Announcements:
         random: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        wall: Callable[[], float] = time.time,
     ) -> Never:
         """Announce what is to be announced as soon as the node serves, until cancelled.
 
@@ -98,6 +112,7 @@ class Announcements:
             random: uniform in [0, 1).
             clock: monotonic seconds.
             sleep: waits for so many seconds.
+            wall: seconds since the epoch.
         """
         while True:
             if self._due and clock() >= self._not_before and serving():
@@ -107,14 +122,21 @@ class Announcements:
                 try:
                     await self.announce()
                 except PlumisedError as error:
-                    wait_s = self._pause_s * (0.5 + random())
+                    wait_s = _wait_s(error, self._pause_s * (0.5 + random()))
                     _log.warning("%s Next try in %.0f s.", error, wait_s)
                     if self._announcer is announcer:
                         self._due, self._not_before = True, clock() + wait_s
                         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+                        self.trouble = self._told(error, wall(), wait_s)
                 else:
                     _log.info("the Oracle knows where this node is")
+                    self.trouble = None
             await sleep(POLL_S)
+
+    def _told(self, error: PlumisedError, at: float, wait_s: float) -> Trouble:
+        same = self.trouble is not None and self.trouble.code == error.code
+        since = self.trouble.since if same and self.trouble is not None else at
+        return Trouble(error.code, error.message, error.remedy, since, at + wait_s)
 
     async def announce(self) -> None:
         """Announce the node; the Oracle registers it on chain where it is not.
@@ -137,4 +159,10 @@ class Announcements:
         raise AnnouncementError(
             f"The Oracle did not take the announcement of {endpoint}: {said}",
             "Check oracle.url and oracle.endpoint; it is tried again.",
+            None if isinstance(outcome, Unsent) else outcome.retry_after_s,
         )
+
+
+def _wait_s(error: PlumisedError, usual_s: float) -> float:
+    asked_s = error.retry_after_s if isinstance(error, AnnouncementError) else None
+    return usual_s if asked_s is None else max(usual_s, min(asked_s, LONGEST_PAUSE_S))

@@ -194,6 +194,7 @@ class Node:
             agent=self._wallet.address if self._wallet else None,
             oracle_fault=credit.reporting.fault if credit and credit.reporting else None,
             chain_fault=credit.chaining.fault if credit and credit.chaining else None,
+            announcing=credit.announcements.trouble if credit and credit.announcements else None,
         )
         return status_of(time.time(), node, self._settings, parts)
 

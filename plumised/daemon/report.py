@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from plumised.engine.health import Stuck
@@ -39,6 +39,7 @@ class Parts:
     Attributes:
         agent: address of the wallet.
         oracle_fault, chain_fault: a defect of the program that stopped the part for a while.
+        announcing: why the Oracle has not taken the node's announcement.
     """
 
     engine: EngineSnapshot
@@ -49,6 +50,7 @@ class Parts:
     agent: str | None
     oracle_fault: Trouble | None = None
     chain_fault: Trouble | None = None
+    announcing: Trouble | None = None
 
 
 def status_of(at: float, node: NodeStatus, settings: Settings, parts: Parts) -> Status:
@@ -69,7 +71,7 @@ def status_of(at: float, node: NodeStatus, settings: Settings, parts: Parts) -> 
             forward=_work(parts.totals.forward),
             backward=_work(parts.totals.backward),
         ),
-        oracle=_oracle(settings, parts.reporter, parts.oracle_fault),
+        oracle=replace(_oracle(settings, parts.reporter, parts.oracle_fault), announcing=parts.announcing),
         chain=_chain(settings, parts),
         wallet=WalletStatus(parts.agent, str(settings.wallet.keystore) if parts.agent else None),
     )

@@ -143,6 +143,10 @@ def _oracle(status: Status) -> Trouble | None:
     return status.oracle.trouble if status.oracle.enabled else None
 
 
+def _announcing(status: Status) -> Trouble | None:
+    return status.oracle.announcing if status.oracle.enabled else None
+
+
 def _reports_late(status: Status) -> str | None:
     oracle = status.oracle
     if not oracle.enabled:
@@ -210,6 +214,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check("node-trouble", Severity.ERROR, "See the log.", _node),
     Check("oracle-trouble", Severity.WARNING, "See the log.", _oracle),
+    Check("announcement-refused", Severity.WARNING, "Check oracle.url and oracle.endpoint.", _announcing),
     Check(
         "reports-late",
         Severity.WARNING,

@@ -186,6 +186,7 @@ class OracleStatus:
         proofs_accepted: proofs that it took since the daemon started.
         clock_skew_s: how far our clock is ahead of the Oracle's.
         trouble: why the last report was not accepted.
+        announcing: why it did not take the last announcement of the node.
     """
 
     enabled: bool
@@ -200,6 +201,7 @@ class OracleStatus:
     proofs_accepted: int = 0
     clock_skew_s: float | None = None
     trouble: Trouble | None = None
+    announcing: Trouble | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,37 @@ async def test_it_waits_until_the_engine_serves_and_goes_on_until_it_is_taken(tm
         assert ticks.now >= serving_from + FIRST_PAUSE_S + 2 * FIRST_PAUSE_S
 
 
+async def test_why_it_is_not_taken_is_told_with_the_next_try_until_it_is(tmp_path: Path) -> None:
+    async with scene(tmp_path, config=OracleConfig()) as here:
+        await here.oracle.control.switch_on(Fault(kind="refuse", on="register", status=400, message="No such host"))
+        announcements = Announcements(announcer(here), MODEL, lambda: ENDPOINT, wanted=True)
+        assert announcements.trouble is None
+        ticks = Ticks()
+        async with running(
+            announcements.run(lambda: True, lambda: 0.5, ticks.clock, ticks.sleep, wall=lambda: 1000.0 + ticks.now)
+        ):
+            trouble = await eventually(lambda: announcements.trouble, bool)
+            assert trouble is not None
+            assert trouble.code == "announcement-refused"
+            assert "No such host" in trouble.message
+            assert trouble.since is not None
+            assert trouble.next_try_at is not None
+            assert trouble.next_try_at >= trouble.since + FIRST_PAUSE_S
+            await here.oracle.control.clear_faults()
+            assert await taken(here, 1) == [ENDPOINT]
+            await eventually(lambda: announcements.trouble, lambda trouble: trouble is None)
+
+
+async def test_an_oracle_that_wants_to_be_left_alone_is(tmp_path: Path) -> None:
+    async with scene(tmp_path, config=OracleConfig()) as here:
+        await here.oracle.control.switch_on(Fault(kind="refuse", on="register", status=429, retry_after="300", count=1))
+        ticks = Ticks()
+        announcements = Announcements(announcer(here), MODEL, lambda: ENDPOINT, wanted=True)
+        async with running(announcements.run(lambda: True, lambda: 0.5, ticks.clock, ticks.sleep)):
+            assert await taken(here, 1) == [ENDPOINT]
+        assert ticks.now >= 300
+
+
 async def test_what_is_adopted_is_announced_without_the_pause_after_a_failure(tmp_path: Path) -> None:
     async with scene(tmp_path, config=OracleConfig()) as here:
         tried = asyncio.Event()

@@ -29,6 +29,7 @@ def test_a_healthy_node_has_no_problem_and_serves() -> None:
         (statuses.engine(stuck="handler-1"), "engine-stuck", Severity.ERROR, "handler-1"),
         (statuses.node(trouble=TROUBLE), "some-code", Severity.ERROR, "Something is wrong"),
         (statuses.oracle(trouble=TROUBLE), "some-code", Severity.WARNING, "Something is wrong"),
+        (statuses.oracle(announcing=TROUBLE), "some-code", Severity.WARNING, "Something is wrong"),
         (statuses.oracle(last_accepted_at=NOW - 500), "reports-late", Severity.WARNING, "for 8 min; 350 tokens"),
         (statuses.oracle(last_accepted_at=None), "reports-late", Severity.WARNING, "for 2 h"),
         (statuses.oracle(clock_skew_s=45.0), "clock-skew", Severity.WARNING, "45 s ahead of"),
@@ -51,7 +52,7 @@ def test_a_problem_is_told(status: Status, code: str, severity: Severity, words:
 @pytest.mark.parametrize(
     "status",
     [
-        statuses.oracle(enabled=False, trouble=TROUBLE, last_accepted_at=None),
+        statuses.oracle(enabled=False, trouble=TROUBLE, announcing=TROUBLE, last_accepted_at=None),
         statuses.chain(enabled=False, troubles=(TROUBLE,), registered=False, balance_wei=0),
         statuses.chain(registered=None),
         statuses.chain(balance_wei=None),
