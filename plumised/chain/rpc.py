@@ -134,6 +134,8 @@ class Rpc:
     ) -> T:
         """Return the result of a call, from the first endpoint that gives one which `read` understands.
 
+        Where all rest, the shortest rest is waited out first, if a call may take as long.
+
         Args:
             method: of JSON-RPC.
             params: its parameters.
@@ -143,8 +145,9 @@ class Rpc:
         Raises:
             RpcRefusedError: an endpoint refused the call itself; another would too.
             RpcMethodMissingError: the endpoints that answered do not have the method.
-            NoUsableRpcError: no endpoint answered, or all rest after failures.
+            NoUsableRpcError: no endpoint answered, or all rest for longer than a call may take.
         """
+        await self._outlast_short_rests()
         missing: RpcMethodMissingError | None = None
         async with self._slots:
             tried: set[Endpoint] = set()
@@ -171,6 +174,13 @@ class Rpc:
                         self._answered(endpoint)
                         return result
         raise missing or self._none_usable()
+
+    async def _outlast_short_rests(self) -> None:
+        deadline = self._timing.monotonic() + self._timeout_s
+        while rest_s := min(endpoint.status().retry_in_s for endpoint in self._endpoints):
+            if self._timing.monotonic() + rest_s > deadline:
+                return
+            await self._timing.sleep(rest_s)
 
     def _answered(self, endpoint: Endpoint) -> None:
         endpoint.answered()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -102,6 +103,39 @@ async def test_failed_endpoint_rests_before_it_is_asked_again() -> None:
         monotonic += rpc.status().endpoints[0].retry_in_s
         await chain.latest_block()
         assert rpc.status().in_use == broken.url
+
+
+async def test_a_short_rest_of_the_only_endpoint_is_waited_out() -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await asyncio.sleep(seconds)
+
+    timing = Timing(sleep=sleep, chance=lambda: 0.0)
+    async with DevChain(funds={AGENT: 7}) as node, reader(node.url, timing=timing) as (chain, _):
+        await node.admin.fault(FaultMode.DROP, count=1)
+        with pytest.raises(NoUsableRpcError):
+            await chain.balance(AGENT)
+
+        assert await chain.balance(AGENT) == 7
+        assert 0.0 < sum(slept) <= 1.0
+
+
+async def test_a_rest_that_is_longer_than_a_call_may_take_is_not_waited_out() -> None:
+    monotonic = 100.0
+    timing = Timing(monotonic=lambda: monotonic, chance=lambda: 0.0)
+    async with DevChain() as node, reader(node.url, timeout_s=1.0, timing=timing) as (chain, rpc):
+        await node.admin.fault(FaultMode.STATUS_500)
+        while rpc.status().endpoints[0].retry_in_s <= 1.0:
+            monotonic += rpc.status().endpoints[0].retry_in_s
+            with pytest.raises(NoUsableRpcError):
+                await chain.latest_block()
+        asked = len(await node.admin.calls())
+
+        with pytest.raises(NoUsableRpcError, match="next try in"):
+            await chain.latest_block()
+        assert len(await node.admin.calls()) == asked
 
 
 async def test_chain_of_a_recovered_endpoint_is_checked_again() -> None:
