@@ -9,8 +9,10 @@ from plumised.observe.status import (
     ChainStatus,
     EngineState,
     EngineStatus,
+    LayerStatus,
     NodeStatus,
     OracleStatus,
+    SandboxStatus,
     Status,
     Trouble,
     UsageStatus,
@@ -40,6 +42,15 @@ HEALTHY = Status(
         device="cpu",
         dtype="float32",
         pid=4712,
+        sandbox=SandboxStatus(
+            "auto",
+            (
+                LayerStatus("files", active=True, detail="Landlock ABI 6"),
+                LayerStatus("signals", active=True, detail="Landlock ABI 6"),
+                LayerStatus("system-calls", active=True, detail="seccomp"),
+                LayerStatus("no-new-privileges", active=True, detail="prctl"),
+            ),
+        ),
     ),
     usage=UsageStatus(inference=Work(7, 20, 12345, 410_000), forward=Work(1, 1, 5, 1000)),
     oracle=OracleStatus(
@@ -66,6 +77,16 @@ HEALTHY = Status(
 )
 
 TROUBLE = Trouble("some-code", "Something is wrong", "Do something.", NOW - 60, NOW + 30, ("last line",))
+
+
+def unconfined(*names: str) -> Status:
+    """The healthy node with an engine that lacks these layers of its sandbox."""
+    whole = HEALTHY.engine.sandbox
+    assert whole is not None
+    layers = tuple(
+        LayerStatus(each.name, active=False, detail="why") if each.name in names else each for each in whole.layers
+    )
+    return engine(sandbox=replace(whole, layers=layers))
 
 
 def node(**changes: Any) -> Status:

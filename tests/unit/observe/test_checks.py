@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from plumised.observe.checks import CHECKS, Severity, problems
-from plumised.observe.status import EngineState, Status, Trouble
+from plumised.observe.status import EngineState, SandboxStatus, Status, Trouble
 from tests.unit.observe import statuses
 from tests.unit.observe.statuses import AGENT, HEALTHY, NOW, TROUBLE
 
@@ -25,6 +25,18 @@ def test_a_healthy_node_has_no_problem_and_serves() -> None:
             "engine-restarting",
             Severity.WARNING,
             "again: S",
+        ),
+        (
+            statuses.unconfined("files", "signals", "no-new-privileges"),
+            "engine-unconfined",
+            Severity.WARNING,
+            "sandbox: files (why), no-new-privileges (why)",
+        ),
+        (
+            statuses.engine(sandbox=SandboxStatus("auto", overlaps=("/a/b lies in /a",))),
+            "sandbox-overlap",
+            Severity.WARNING,
+            "/a/b lies in /a",
         ),
         (statuses.engine(stuck="handler-1"), "engine-stuck", Severity.ERROR, "handler-1"),
         (statuses.node(trouble=TROUBLE), "some-code", Severity.ERROR, "Something is wrong"),
@@ -58,6 +70,9 @@ def test_a_problem_is_told(status: Status, code: str, severity: Severity, words:
         statuses.chain(balance_wei=None),
         statuses.chain(heartbeats_due=False, last_heartbeat_at=None),
         statuses.engine(state=EngineState.STARTING),
+        statuses.engine(sandbox=None),
+        statuses.engine(sandbox=SandboxStatus("off")),
+        statuses.unconfined("signals"),
         replace(statuses.chain(last_heartbeat_at=None), engine=replace(HEALTHY.engine, since=NOW - 20)),
         statuses.oracle(clock_skew_s=2.0),
         replace(statuses.node(started_at=NOW - 5), oracle=replace(HEALTHY.oracle, last_accepted_at=None)),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plumised.observe.rendering import one_line, to_json, to_text
-from plumised.observe.status import EngineState, Status, TransactionStatus
+from plumised.observe.status import EngineState, SandboxStatus, Status, TransactionStatus
 from plumised.observe.wording import amount, count, duration
 from tests.unit.observe import statuses
 from tests.unit.observe.statuses import HEALTHY, NOW, TROUBLE
@@ -50,6 +50,8 @@ def test_the_text_of_a_healthy_node() -> None:
         "node     alpha, plumised 0.1.0, up 2 h\n"
         "engine   serving for 60 min: blocks 0:12 of 24 of bigscience/bloom-560m (cpu, float32)\n"
         "         peer 12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA\n"
+        "         sandbox files (Landlock ABI 6), signals (Landlock ABI 6), system-calls (seccomp), "
+        "no-new-privileges (prctl)\n"
         "usage    12 350 tokens, 8 requests, 21 steps, 19.6 ms a step\n"
         "oracle   http://localhost:3100 (metrics-v1), last report accepted 35 s ago\n"
         "         12 000 tokens reported\n"
@@ -69,6 +71,18 @@ def test_a_remedy_without_a_full_stop_gets_one_before_the_next_try() -> None:
     text = to_text(statuses.oracle(trouble=replace(TROUBLE, remedy="do something")))
 
     assert "do something. Next try in 30 s.\n" in text
+
+
+def test_the_text_says_what_the_sandbox_lacks_and_that_it_is_off() -> None:
+    assert "no signals (why)" in to_text(statuses.unconfined("signals"))
+    assert "         sandbox off\n" in to_text(statuses.engine(sandbox=SandboxStatus("off")))
+
+
+def test_the_json_has_the_sandbox() -> None:
+    sandbox = json.loads(to_json(statuses.unconfined("signals")))["engine"]["sandbox"]
+    assert sandbox["mode"] == "auto"
+    assert sandbox["layers"][1] == {"name": "signals", "active": False, "detail": "why"}
+    assert sandbox["overlaps"] == []
 
 
 def test_the_text_shows_the_last_lines_of_a_failed_engine() -> None:
