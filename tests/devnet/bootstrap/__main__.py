@@ -13,13 +13,13 @@ apply()
 from hivemind import DHT  # noqa: E402 -- after the names that petals' hivemind has
 
 
-def main(address_file: Path) -> int:
+def main(address_file: Path, listen: str = "/ip4/127.0.0.1/tcp/0") -> int:
     """Stay until told to end."""
     signals = {signal.SIGTERM, signal.SIGINT}
     dht = DHT(
         initial_peers=[],
         start=True,
-        host_maddrs=["/ip4/127.0.0.1/tcp/0"],
+        host_maddrs=[listen],
         use_relay=False,
         nat_port_map=False,
         auto_nat=False,
@@ -34,4 +34,4 @@ def main(address_file: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

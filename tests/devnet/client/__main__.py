@@ -5,9 +5,12 @@
 
 Request: {"ids": [int, …]} or {"prompt": str} (rendered with the model's chat template), with {"max_new_tokens": int}.
 Events: {"event": "ready"}, then per request {"event": "token", "id": int}… and {"event": "done", "seconds": float,
-"prompt_ids": […], "text": str or null, "sent": int, "received": int} or {"event": "error", "message": str}. Decoding is
-greedy in float32. `sent` and `received` count, over the client's life, the tokens whose hidden states went to a server
-and came back from one, once per server: what a server says that it served lies between the two.
+"prompt_ids": […], "text": str or null, "sent": int, "received": int} or {"event": "error", "message": str}. With
+{"together": [[int, …], …]} each of these prompts gets a session, all at the same time, and {"event": "done",
+"seconds": float, "generated": [[int, …], …], "sent": int, "received": int} is all that comes of it.
+
+Decoding is greedy in float32. `sent` and `received` count, over the client's life, the tokens whose hidden states went
+to a server and came back from one, once per server: what a server says that it served lies between the two.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import os
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +151,34 @@ def generate(model: Any, tokenizer: Any, request: dict[str, Any]) -> None:
     )
 
 
+def generate_together(model: Any, request: dict[str, Any]) -> None:
+    import torch
+
+    def generated(ids: list[int]) -> list[int]:
+        # Which session a generation belongs to, and whether torch records gradients, goes by the thread.
+        with torch.inference_mode():
+            whole = model.generate(
+                torch.tensor([ids]),
+                max_new_tokens=request["max_new_tokens"],
+                do_sample=False,
+                pad_token_id=model.config.eos_token_id,
+            )
+        new: list[int] = whole[0, len(ids) :].tolist()
+        return new
+
+    prompts = request["together"]
+    started = time.perf_counter()
+    with ThreadPoolExecutor(len(prompts)) as threads:
+        every = list(threads.map(generated, prompts))
+    emit(
+        event="done",
+        seconds=time.perf_counter() - started,
+        generated=every,
+        sent=witness.sent,
+        received=witness.received,
+    )
+
+
 def main(argv: list[str]) -> int:
     warnings.simplefilter("ignore")
     mode, directory, *arguments = argv
@@ -159,7 +191,11 @@ def main(argv: list[str]) -> int:
     emit(event="ready")
     for line in sys.stdin:
         try:
-            generate(model, tokenizer, json.loads(line))
+            request = json.loads(line)
+            if "together" in request:
+                generate_together(model, request)
+            else:
+                generate(model, tokenizer, request)
         except Exception as error:
             emit(event="error", message=f"{type(error).__name__}: {error}")
     return 0

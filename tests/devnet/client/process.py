@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[3]
 ENGINE_PYTHON = ROOT / "build" / "env" / "engine" / "bin" / "python"
@@ -50,11 +50,38 @@ class Generation:
     received: int
 
 
-class LanguageModelClient:
-    """One client process; requests are served one after the other."""
+@dataclass(frozen=True)
+class Generations:
+    """What came of prompts that were generated from at the same time.
 
-    def __init__(self, arguments: Sequence[str], *, log: Path, start_timeout_s: float = 120.0) -> None:
+    Attributes:
+        ids: the tokens that were generated, in the order of the prompts.
+        seconds: from asking to the last token of all.
+        sent, received: as in `Generation`.
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    seconds: float
+    sent: int
+    received: int
+
+
+class LanguageModelClient:
+    """One client process; requests are served one after the other.
+
+    `python` is the command line that starts the engine environment's Python, which may be on another machine.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        log: Path,
+        python: Sequence[str] = (str(ENGINE_PYTHON),),
+        start_timeout_s: float = 120.0,
+    ) -> None:
         self._arguments = arguments
+        self._python = python
         self._log = log
         self._start_timeout_s = start_timeout_s
         self._process: asyncio.subprocess.Process | None = None
@@ -72,7 +99,7 @@ class LanguageModelClient:
     async def __aenter__(self) -> Self:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                str(ENGINE_PYTHON),
+                *self._python,
                 "-m",
                 "tests.devnet.client",
                 *self._arguments,
@@ -102,13 +129,10 @@ class LanguageModelClient:
             ClientError: the client reports an error, or has ended.
             TimeoutError: it takes longer than `timeout_s`.
         """
-        process = self._running()
-        assert process.stdin is not None
         wanted = {"ids": request.ids, "prompt": request.prompt, "max_new_tokens": request.max_new_tokens}
-        process.stdin.write(json.dumps({k: v for k, v in wanted.items() if v is not None}).encode() + b"\n")
         ids: list[int] = []
         async with asyncio.timeout(timeout_s):
-            await process.stdin.drain()
+            await self._ask({name: value for name, value in wanted.items() if value is not None})
             while True:
                 event = await self._event("token", "done")
                 if event["event"] == "done":
@@ -123,6 +147,31 @@ class LanguageModelClient:
                 ids.append(event["id"])
                 if on_token is not None:
                     on_token(event["id"])
+
+    async def generate_together(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, timeout_s: float = 240.0
+    ) -> Generations:
+        """Generate greedily from several prompts at the same time, each in a session of its own.
+
+        Raises:
+            ClientError: the client reports an error, or has ended.
+            TimeoutError: it takes longer than `timeout_s`.
+        """
+        async with asyncio.timeout(timeout_s):
+            await self._ask({"together": [list(prompt) for prompt in prompts], "max_new_tokens": max_new_tokens})
+            event = await self._event("done")
+        return Generations(
+            ids=tuple(tuple(ids) for ids in event["generated"]),
+            seconds=event["seconds"],
+            sent=event["sent"],
+            received=event["received"],
+        )
+
+    async def _ask(self, request: Mapping[str, object]) -> None:
+        process = self._running()
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        await process.stdin.drain()
 
     async def _event(self, *expected: str) -> dict[str, Any]:
         process = self._running()
