@@ -71,7 +71,7 @@ def literal(node: ast.expr) -> str:
     return ""
 
 
-VERBS = {"check-config", "restart-engine"}
+VERBS = {"check-config", "restart-engine", "change-password", "store-password"}
 OF_ONE_WORD = {"memory": "plumised/engine/causes.py"}
 
 
