@@ -14,6 +14,7 @@ from plumised.chain.problems import ChainProblem
 from plumised.chain.reader import CallFailed
 from plumised.chain.rewards import read_pending
 from plumised.errors import PlumisedError
+from plumised.events import LogEvent, told
 
 if TYPE_CHECKING:
     from plumised.chain.reader import ChainReader
@@ -245,7 +246,8 @@ class Claims:
             self.tally.count + 1, self.tally.wei + (claimed.wei or 0), claimed, self._timing.clock()
         )
         brought = "an amount that it does not tell" if claimed.wei is None else f"{claimed.wei} wei"
-        _log.info("claimed %s for %d wei of gas: %s", brought, claimed.cost_wei, claimed.hash)
+        reward = told(LogEvent.REWARD_CLAIMED, transaction=claimed.hash)
+        _log.info("claimed %s for %d wei of gas: %s", brought, claimed.cost_wei, claimed.hash, extra=reward)
         return claimed
 
     async def _claim_if_due(self) -> ChainProblem | None:

@@ -11,6 +11,7 @@ from plumised.chain.orders import Failed, Outcome
 from plumised.chain.problems import ChainProblem
 from plumised.chain.pulse import Pulse
 from plumised.errors import PlumisedError
+from plumised.events import LogEvent, told
 
 if TYPE_CHECKING:
     import asyncio
@@ -115,18 +116,28 @@ class Heartbeats:
     def _take(self, outcome: Outcome) -> None:
         counted = pulse.after(self.pulse, outcome, self._timing.clock())
         if counted.missed == self.pulse.missed:
-            self.pulse = counted
+            self._confirm(counted)
             return
         self._miss(counted)
         self._due = min(self._due, self._timing.monotonic() + self._next_in_s(failed=True))
         if pulse.asks_for_registration(outcome):
             self._refused()
 
+    def _confirm(self, counted: Pulse) -> None:
+        # One in two minutes is too much to read; the first, and the first after a missed one, are news.
+        news = self.pulse.confirmed == 0 or self.pulse.last_missed is not None
+        self.pulse = counted
+        confirmed = told(LogEvent.HEARTBEAT_CONFIRMED, transaction=counted.last_hash)
+        _log.log(
+            logging.INFO if news else logging.DEBUG, "a heartbeat is mined: %s", counted.last_hash, extra=confirmed
+        )
+
     def _miss(self, counted: Pulse) -> None:
         before, self.pulse = self.pulse.last_missed, counted
         reason = counted.last_missed
         if reason is not None and (before is None or before.code != reason.code):
-            _log.warning("missed a heartbeat: %s (%s). %s", reason.message, reason.code, reason.remedy)
+            missed = told(LogEvent.HEARTBEAT_MISSED, reason=reason.code)
+            _log.warning("missed a heartbeat: %s (%s). %s", reason.message, reason.code, reason.remedy, extra=missed)
 
     def _next_in_s(self, *, failed: bool) -> float:
         return pulse.next_in_s(self._interval_s, self._timing.chance(), failed=failed)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Never
 from plumised.chain.problem_board import ProblemBoard, Source
 from plumised.chain.problems import ChainProblem
 from plumised.errors import PlumisedError
+from plumised.events import LogEvent, told
 
 if TYPE_CHECKING:
     from plumised.chain.registration import Registered, Registrar
@@ -63,6 +64,7 @@ class Membership:
         self._policy = policy
         self._timing = timing
         self._wake = asyncio.Event()
+        self._told = False
 
     def holds(self) -> bool:
         """Whether the agent is registered, as far as is known."""
@@ -101,12 +103,18 @@ class Membership:
         try:
             self.registered = await self._registrar.ask()
             if not self.registered.yes:
-                _log.info("%s is not registered (%s); registering it", self._agent, self.registered.source.value)
+                _log.info(
+                    "%s is not registered (%s); registering it",
+                    self._agent,
+                    self.registered.source.value,
+                    extra=told(LogEvent.REGISTERING, agent=self._agent),
+                )
                 problem = await self._registrar.register()
                 if problem is not None:
                     return problem
                 await self._await_visible()
             self.transaction = await self._registrar.transaction()
+            self._tell()
         except PlumisedError as error:
             return ChainProblem.of(error)
         if self.registered.yes:
@@ -116,6 +124,13 @@ class Membership:
             f"{self._agent} was registered, but the chain does not show it ({self.registered.source.value})",
             "Nothing to do: it is asked again.",
         )
+
+    def _tell(self) -> None:
+        """Log that the agent is registered, once it is."""
+        if self.registered is not None and self.registered.yes and not self._told:
+            registered = told(LogEvent.REGISTERED, agent=self._agent, transaction=self.transaction)
+            _log.info("%s is registered (%s)", self._agent, self.registered.source.value, extra=registered)
+        self._told = self.holds()
 
     async def _await_visible(self) -> None:
         deadline = self._timing.monotonic() + self._policy.visible_s

@@ -6,6 +6,8 @@ import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from plumised.events import LogEvent, told
+
 if TYPE_CHECKING:
     from plumised.chain.problems import ChainProblem
 
@@ -35,9 +37,11 @@ class ProblemBoard:
         if problem is not None:
             self._problems[source] = problem
             if previous is None or previous.code != problem.code:
-                _log.warning("%s (%s). %s", problem.message, problem.code, problem.remedy)
+                trouble = told(LogEvent.CHAIN_TROUBLE, reason=problem.code)
+                _log.warning("%s (%s). %s", problem.message, problem.code, problem.remedy, extra=trouble)
         elif previous is not None:
-            _log.info("%s: %s is over", source.value, previous.code)
+            over = told(LogEvent.CHAIN_RECOVERED, reason=previous.code)
+            _log.info("%s: %s is over", source.value, previous.code, extra=over)
 
     def of(self, source: Source) -> ChainProblem | None:
         """Return the problem from there, or None."""

@@ -12,6 +12,7 @@ from plumised.chain.orders import Confirmed, Failed, Order, Outcome, Purpose
 from plumised.chain.problem_board import ProblemBoard, Source
 from plumised.chain.problems import ChainProblem
 from plumised.errors import PlumisedError
+from plumised.events import LogEvent, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,7 +197,8 @@ class Prover:
             await self._keep(Place(place.proof, now))
         problem = self.settled(outcome)
         if problem is None:
-            _log.info("proof %s is on chain: %s", chosen.proof.key, outcome.hash)
+            verified = told(LogEvent.PROOF_VERIFIED, transaction=outcome.hash)
+            _log.info("proof %s is on chain: %s", chosen.proof.key, outcome.hash, extra=verified)
         return problem
 
     def _order(self, proof: Proof, policy: ProvingPolicy) -> Order:

@@ -28,6 +28,7 @@ from plumised.chain.reader import CallFailed, NotTaken, Taken
 from plumised.chain.rpc_errors import RpcError
 from plumised.chain.send_refusals import SendRefusal
 from plumised.errors import PlumisedError
+from plumised.events import LogEvent, told
 from plumised.ledger.records import TransactionState
 
 if TYPE_CHECKING:
@@ -164,7 +165,14 @@ class Pursuit:
             self.stored = stored
             if isinstance(decision, GiveUp):
                 failed = Failed(_stuck(stored), stored.attempts[-1].hash)
-                _log.warning("%s", failed.problem.message)
+                stuck = told(
+                    LogEvent.CHAIN_TROUBLE,
+                    reason=failed.problem.code,
+                    purpose=stored.purpose,
+                    nonce=stored.nonce,
+                    transaction=failed.hash,
+                )
+                _log.warning("%s", failed.problem.message, extra=stuck)
                 on_given_up(failed)
             self.problem = _stuck(stored) if self.flight.given_up else None
             await self._timing.sleep(self._policy.slow_poll_s if self.flight.given_up else self._policy.poll_s)
@@ -245,7 +253,10 @@ class Pursuit:
         except PlumisedError as error:
             _log.warning("a dearer form of nonce %d is not sent, for it cannot be stored: %s", stored.nonce, error)
             return stored
-        _log.info("replacing the transaction to %s (nonce %d): %s", stored.purpose, stored.nonce, fee)
+        replaced = told(
+            LogEvent.TRANSACTION_REPLACED, purpose=stored.purpose, nonce=stored.nonce, transaction=attempt.hash
+        )
+        _log.info("replacing the transaction to %s (nonce %d): %s", stored.purpose, stored.nonce, fee, extra=replaced)
         self.stored = dearer
         self.flight = replace(self.flight, attempts=len(dearer.attempts))
         answer = await self._hand_over(dearer)

@@ -17,6 +17,7 @@ from plumised.chain.problems import ChainProblem
 from plumised.chain.pursuit import Pursuit, TransactionStore
 from plumised.chain.timing import Timing
 from plumised.errors import PlumisedError
+from plumised.events import LogEvent, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -183,7 +184,10 @@ class TransactionQueue:
             finally:
                 self._pursuit = None
                 self._busy.discard(left.purpose)
-            _log.info("the transaction to %s (nonce %d) ended: %s", left.purpose, left.nonce, outcome)
+            ended = told(
+                LogEvent.TRANSACTION_ENDED, purpose=left.purpose, nonce=left.nonce, transaction=left.attempts[-1].hash
+            )
+            _log.info("the transaction to %s (nonce %d) ended: %s", left.purpose, left.nonce, outcome, extra=ended)
             if self._on_taken_up is not None:
                 self._on_taken_up(left, outcome)
 

@@ -21,11 +21,10 @@ from plumised.cli import (
     wait,
     wallet,
 )
+from plumised.cli.complaints import complain
 from plumised.cli.exits import EXIT_INTERRUPTED, exit_status, expected
 from plumised.cli.verb import Context, UsageError, Verb
-from plumised.config import ConfigError
 from plumised.errors import PlumisedError
-from plumised.observe.control_client import ReloadRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,16 +100,5 @@ def _run(argv: Sequence[str] | None, context: Context) -> int:
 
 def _told(error: PlumisedError, context: Context) -> int:
     """Tell the error, one line for each thing that is wrong, and return its exit status."""
-    for line in _lines(error):
-        context.stderr.write(f"plumised: {line}\n")
+    complain(error, context)
     return exit_status(error)
-
-
-def _lines(error: PlumisedError) -> Sequence[object]:
-    match error:
-        case ConfigError():
-            return error.problems
-        case ReloadRefusedError(reasons=reasons) if reasons:
-            return reasons
-        case _:
-            return (error,)

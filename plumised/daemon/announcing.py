@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final, Never
 
 from plumised.errors import PlumisedError
+from plumised.events import LogEvent, told
 from plumised.observe.status import Trouble
 from plumised.oracle import Announced, Refused, Unsent
 
@@ -123,13 +124,14 @@ class Announcements:
                     await self.announce()
                 except PlumisedError as error:
                     wait_s = _wait_s(error, self._pause_s * (0.5 + random()))
-                    _log.warning("%s Next try in %.0f s.", error, wait_s)
+                    failed = told(LogEvent.ANNOUNCEMENT_FAILED, reason=error.code, retry_s=wait_s)
+                    _log.warning("%s Next try in %.0f s.", error, wait_s, extra=failed)
                     if self._announcer is announcer:
                         self._due, self._not_before = True, clock() + wait_s
                         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
                         self.trouble = self._told(error, wall(), wait_s)
                 else:
-                    _log.info("the Oracle knows where this node is")
+                    _log.info("the Oracle knows where this node is", extra=told(LogEvent.ANNOUNCED))
                     self.trouble = None
             await sleep(POLL_S)
 

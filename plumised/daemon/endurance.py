@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from plumised.events import LogEvent, told
 from plumised.observe.status import Trouble
 
 if TYPE_CHECKING:
@@ -63,7 +64,12 @@ class Endurance:
                     now,
                     now + pause_s,
                 )
-                _log.exception("%s stopped because of a defect; it is started again in %.0f s", self._name, pause_s)
+                _log.exception(
+                    "%s stopped because of a defect; it is started again in %.0f s",
+                    self._name,
+                    pause_s,
+                    extra=told(LogEvent.PART_FAILED, reason="internal", retry_s=pause_s),
+                )
             else:
                 return
             await self._sleep(pause_s)

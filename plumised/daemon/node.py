@@ -32,6 +32,7 @@ from plumised.engine.engine import Engine
 from plumised.engine.kinship import is_of_engine
 from plumised.engine.snapshot import StateName
 from plumised.errors import PlumisedError
+from plumised.events import LogEvent, told
 from plumised.ledger import LedgerThread, Totals
 from plumised.observe.control import ControlServer
 from plumised.observe.metrics_server import MetricsServer
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from plumised.chain.wallet import Wallet
-    from plumised.config import Changes, ConfigProblem, LogSettings, Origin, Settings
+    from plumised.config import Changes, ConfigProblem, Origin, Settings
     from plumised.daemon.directories import Places
     from plumised.ipc.messages import Usage
     from plumised.ledger import LedgerDamagedError, Proof
@@ -80,7 +81,7 @@ class Node:
         redactor: keeps secrets out of the log.
         notifier: tells systemd.
         credentials: directory of systemd credentials, or None.
-        log_as: has the log written as configured.
+        log_as: has the log written as the settings say.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Node:
         redactor: Redactor,
         notifier: Notifier,
         credentials: Path | None,
-        log_as: Callable[[LogSettings], None],
+        log_as: Callable[[Settings], None],
     ) -> None:
         self._settings = settings
         self._origin = origin
@@ -146,7 +147,7 @@ class Node:
         places = await asyncio.to_thread(prepare, new.node, new.swarm.identity_file) if found.engine else self._places
         # Nothing waits from here until all is told: a caller that goes away cannot leave half of it done.
         old, self._settings, self._places = self._settings, new, places
-        self._log_as(new.log)
+        self._log_as(new)
         before = self._engine.snapshot().incarnation
         self._engine.adopt(
             engine_launch(new.engine, places),
@@ -239,7 +240,7 @@ class Node:
         wallet = self._settings.wallet
         stack.enter_context(WalletLock(wallet.keystore))
         self._wallet = await asyncio.to_thread(open_identity, wallet, self._credentials, self._redactor)
-        _log.info("agent %s", self._wallet.address)
+        _log.info("agent %s", self._wallet.address, extra=told(LogEvent.WALLET_OPENED, agent=self._wallet.address))
 
     def _build(self, places: Places) -> None:
         settings = self._settings
@@ -275,11 +276,12 @@ class Node:
             # From here on the engine's socket is open and its first start is under way.
             await self._engine.wait_for(lambda engine: engine.state is not StateName.IDLE, FIRST_START_S)
             self._notifier.ready(one_line(self.status()))
+            _log.info("ready", extra=told(LogEvent.DAEMON_READY))
             reloads = Endurance("Reloading", self._reload_when_told, time.time)
             tasks.append(group.create_task(reloads.run(), name="reloads"))
             await self._stop_wanted.wait()
             self._notifier.stopping("Stopping the engine")
-            _log.info("stopping")
+            _log.info("stopping", extra=told(LogEvent.DAEMON_STOPPING))
             self._engine.stop()
             await engine
             if credit is not None and credit.reporter is not None and reporting is not None:
@@ -300,7 +302,7 @@ class Node:
     async def _watch_ledger(self) -> None:
         """A damaged file cannot be replaced beneath what uses it; starting anew can."""
         self._damage = await self._ledger.damaged()
-        _log.error("%s", self._damage)
+        _log.error("%s", self._damage, extra=told(LogEvent.LEDGER_TROUBLE, reason=self._damage.code))
         self._stop_wanted.set()
 
     async def _report_finally(self, reporter: Reporter) -> None:
@@ -308,7 +310,7 @@ class Node:
         try:
             complete = await reporter.final_report(FINAL_REPORT_S)
         except PlumisedError as error:
-            _log.warning("no final report: %s", error)
+            _log.warning("no final report: %s", error, extra=told(LogEvent.REPORT_FAILED, reason=error.code))
             return
         if not complete:
             _log.warning("not everything is reported; the rest stays in the ledger for the next start")

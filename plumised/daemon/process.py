@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from plumised.chain.memory_guard import keep_memory_private
 from plumised.daemon.node import Node
+from plumised.events import LogEvent, told
 from plumised.ledger import LedgerDamagedError
-from plumised.observe.logs import configure, form_of
+from plumised.observe.logs import Identity, configure, form_of
 from plumised.observe.notify import Notifier
 from plumised.observe.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from plumised.config import LogSettings, Origin, Settings
+    from plumised.config import Origin, Settings
 
 _log: Final = logging.getLogger(__name__)
 
@@ -45,12 +46,13 @@ def run(settings: Settings, *, origin: Origin, environ: Mapping[str, str]) -> in
     sys.setrecursionlimit(RECURSION_LIMIT)
     redactor = Redactor()
 
-    def log_as(log: LogSettings) -> None:
-        form = form_of(log.format, environ.get("JOURNAL_STREAM"), sys.stderr.fileno())
-        configure(log.level, form, sys.stderr, redactor)
+    def log_as(wanted: Settings) -> None:
+        form = form_of(wanted.log.format, environ.get("JOURNAL_STREAM"), sys.stderr.fileno())
+        identity = Identity(wanted.node.name, origin.layout.instance)
+        configure(wanted.log.level, form, sys.stderr, redactor, identity)
 
-    log_as(settings.log)
-    _log.info("node %s, configured by %s", settings.node.name, origin.file)
+    log_as(settings)
+    _log.info("node %s, configured by %s", settings.node.name, origin.file, extra=told(LogEvent.DAEMON_STARTING))
     keep_memory_private()
     notifier = Notifier(environ.get("NOTIFY_SOCKET"), environ.get("WATCHDOG_USEC"))
     credentials = environ.get("CREDENTIALS_DIRECTORY")
@@ -58,11 +60,11 @@ def run(settings: Settings, *, origin: Origin, environ: Mapping[str, str]) -> in
     try:
         asyncio.run(_until_told(node))
     except LedgerDamagedError as error:
-        _log.critical("%s", error)
+        _log.critical("%s", error, extra=told(LogEvent.LEDGER_TROUBLE, reason=error.code))
         return EXIT_RESTART
     finally:
         notifier.close()
-    _log.info("stopped")
+    _log.info("stopped", extra=told(LogEvent.DAEMON_STOPPED))
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from plumised.config import Changes, ConfigError, ConfigProblem, changes
 from plumised.errors import OperatorError, PlumisedError
+from plumised.events import LogEvent, told
 from plumised.observe.reloaded import Reloaded
 
 if TYPE_CHECKING:
@@ -83,14 +84,17 @@ class Reloading:
             done = await self._run()
         except ConfigError as error:
             for problem in error.problems:
-                _log.error("the configuration is not taken: %s", problem)
+                refused = told(LogEvent.CONFIG_REFUSED, reason=error.code, keys=(problem.key,) if problem.key else ())
+                _log.error("the configuration is not taken: %s", problem, extra=refused)
             raise
         except PlumisedError as error:
-            _log.error("%s", error)
+            event = LogEvent.CONFIG_REFUSED if isinstance(error, OperatorError) else LogEvent.COMMAND_FAILED
+            _log.error("%s", error, extra=told(event, reason=error.code))
             raise
         finally:
             self._one.release()
-        _log.info("the configuration was read again: %s", done.message)
+        applied = told(LogEvent.CONFIG_APPLIED, keys=(*done.live, *done.engine))
+        _log.info("the configuration was read again: %s", done.message, extra=applied)
         return done
 
     async def _run(self) -> Reloaded:

@@ -25,11 +25,9 @@ from plumised.engine.sandbox import log_sandbox
 from plumised.engine.server import EngineSocket
 from plumised.engine.snapshot import EngineSnapshot, state_name
 from plumised.engine.supervisor import (
-    Backoff,
     End,
     Ended,
     Event,
-    Failed,
     Idle,
     Online,
     Restart,
@@ -45,8 +43,10 @@ from plumised.engine.supervisor import (
     decide,
     next_time,
 )
+from plumised.engine.telling import tell
 from plumised.engine.usage import UsageBook
 from plumised.errors import OperatorError, PlumisedError
+from plumised.events import LogEvent, told
 from plumised.ipc.messages import Beat, Failure, Hello, Phase, Role, Sandbox, State, Usage
 from plumised.ipc.tally import handler_key
 
@@ -289,7 +289,7 @@ class Engine:
                     if self._life is not None:
                         self._life.end(grace_s, self._ailment)
         if self._supervision.state != before.state:
-            _announce(self._supervision, self._clock())
+            tell(self._supervision, self._clock(), self._incarnation)
             self._wake.set()
             self._notify()
 
@@ -308,7 +308,8 @@ class Engine:
             self._dispatch(Ended(_cause_of(error)))
             return
         self._life = life
-        _log.info("the engine's main process is %d, its incarnation %s", life.pid, incarnation)
+        spawned = told(LogEvent.ENGINE_SPAWNED, incarnation=incarnation, engine_pid=life.pid)
+        _log.info("the engine's main process is %d, its incarnation %s", life.pid, incarnation, extra=spawned)
         try:
             cause, remaining = await life.run(self._socket)
         except PlumisedError as error:
@@ -342,28 +343,3 @@ def _remaining(processes: tuple[ProcessStat, ...]) -> Cause:
         f"processes of the engine cannot be ended: {pids}",
         "The kernel holds them, most often for a broken disk or GPU; if they stay, restart the machine.",
     )
-
-
-def _announce(supervision: Supervision, now: float) -> None:
-    cause = supervision.cause
-    match supervision.state:
-        case Starting():
-            _log.info("starting the engine")
-        case Serving():
-            _log.info("the engine serves")
-        case Stopping(cause=Cause() as ailment):
-            _log.warning("ending the engine: %s (%s)", ailment.message, ailment.code)
-        case Stopping():
-            _log.info("stopping the engine")
-        case Backoff(until=until) | Failed(until=until) if cause is not None:
-            _log.warning(
-                "the engine failed: %s (%s). %s Next try in %.0f s.",
-                cause.message,
-                cause.code,
-                cause.remedy,
-                until - now,
-            )
-            for line in cause.evidence:
-                _log.warning("its output: %s", line)
-        case _:
-            _log.info("no engine runs")

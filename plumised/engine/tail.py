@@ -7,6 +7,8 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from plumised.events import LogEvent, told
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -79,7 +81,8 @@ class Tail:
         """Take a line."""
         self._kept.append(line)
         level = _LEVEL.search(line[:200])
-        self._logger.log(_LEVELS[level[1] or level[2]] if level else logging.INFO, "%s", line)
+        severity = _LEVELS[level[1] or level[2]] if level else logging.INFO
+        self._logger.log(severity, "%s", line, extra=told(LogEvent.ENGINE_OUTPUT))
 
     async def follow(self, stream: asyncio.StreamReader) -> None:
         """Take every line of a stream until it ends."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from plumised.engine.proofs import ProofCollection
 from plumised.errors import PlumisedError
+from plumised.events import LogEvent, told
 from plumised.ipc.messages import Counters, Usage
 from plumised.ipc.tally import Tally, tallies
 from plumised.ledger import ImplausibleUsageError
@@ -126,12 +127,14 @@ class UsageBook:
                 await (deliver or self._deliver)()
         except (PlumisedError, OSError) as error:
             if not self._refused:
-                _log.error("usage cannot be kept at the moment, it is tried again: %s", error)
+                code = error.code if isinstance(error, PlumisedError) else "ledger-unavailable"
+                trouble = told(LogEvent.LEDGER_TROUBLE, reason=code)
+                _log.error("usage cannot be kept at the moment, it is tried again: %s", error, extra=trouble)
             self._refused = True
             self._wake.set()
             return False
         if self._refused:
-            _log.info("usage is kept again")
+            _log.info("usage is kept again", extra=told(LogEvent.LEDGER_RECOVERED))
         self._refused = False
         return True
 

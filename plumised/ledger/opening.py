@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from plumised.events import LogEvent, told
 from plumised.ledger.database import Database
 from plumised.ledger.errors import (
     LedgerDamagedError,
@@ -116,6 +117,7 @@ def open_ledger(path: Path, clock: Callable[[], float]) -> Opened:
                 "%s. It is kept as %s; counting starts anew, and what was reported before stays credited",
                 damage.message,
                 kept,
+                extra=told(LogEvent.LEDGER_TROUBLE, reason=damage.code),
             )
             return Opened(_open(path), lock, kept)
     except BaseException:

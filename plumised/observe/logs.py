@@ -1,15 +1,23 @@
-"""The log: records on standard error, in the form that its reader wants, bounded and without secrets."""
+"""The log: records in the form that its reader wants, bounded and without secrets.
+
+They go to standard error; under systemd to the journal itself, with fields for programs (docs/logs.md).
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from plumised.events import LogEvent, told_by
+from plumised.observe.journal import SOCKET, JournalHandler, JournalSocket
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import TextIO
 
     from plumised.observe.redaction import Redactor
@@ -30,6 +38,24 @@ _PRIORITIES = (
 
 _QUIET = ("aiohttp.access", "asyncio", "web3", "eth_utils", "urllib3")
 """Libraries that say a lot below this: each request, and with it what was signed."""
+
+
+_IDENTIFIER: Final = "plumised"
+_ENGINE_IDENTIFIER: Final = "plumise-engine"
+"""Of what the engine prints, so that journalctl -t tells the two apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What every record of one daemon says of it.
+
+    Attributes:
+        node: its name, where it is known.
+        instance: of the unit, where it is one of several.
+    """
+
+    node: str | None = None
+    instance: str | None = None
 
 
 class Form(StrEnum):
@@ -67,6 +93,39 @@ class RecordFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one or more lines, without the last line's end."""
+        lines = self._lines(record)
+        match self._form:
+            case Form.JOURNAL:
+                return "\n".join(f"<{_priority(record)}>{_cut(f'{record.name}: {line}')}" for line in lines)
+            case Form.JSON:
+                return _as_json(record, lines, self._told(record))
+            case Form.TEXT:
+                head = f"{_moment(record)} {record.levelname:<7} {record.name}: "
+                return "\n".join(
+                    _cut(f"{head}{line}" if not place else f"  {line}") for place, line in enumerate(lines)
+                )
+
+    def fields(self, record: logging.LogRecord, identity: Identity) -> dict[str, str]:
+        """The record as fields of the journal (systemd.journal-fields(7))."""
+        lines = self._lines(record)
+        event = told_by(record)
+        output = event is not None and event.event is LogEvent.ENGINE_OUTPUT
+        every = {
+            "MESSAGE": "\n".join(_cut(line) for line in lines),
+            "PRIORITY": str(_priority(record)),
+            "SYSLOG_IDENTIFIER": _ENGINE_IDENTIFIER if output else _IDENTIFIER,
+            "CODE_FILE": record.pathname,
+            "CODE_LINE": str(record.lineno),
+            "CODE_FUNC": record.funcName,
+            "LOGGER": record.name,
+            "PLUMISE_NODE": identity.node,
+            "PLUMISE_INSTANCE": identity.instance,
+        }
+        every |= {f"PLUMISE_{name.upper()}": value for name, value in self._told(record).items()}
+        # The message is redacted and cut line by line already.
+        return {name: value if name == "MESSAGE" else self._clean(value) for name, value in every.items() if value}
+
+    def _lines(self, record: logging.LogRecord) -> list[str]:
         text = record.getMessage()
         if record.exc_info:
             text = f"{text}\n{self.formatException(record.exc_info)}"
@@ -75,32 +134,40 @@ class RecordFormatter(logging.Formatter):
         lines = [_printable(line) for line in self._redactor.redact(text).splitlines()] or [""]
         if len(lines) > MAX_LINES:
             lines = [*lines[:MAX_LINES], f"… {len(lines) - MAX_LINES} lines more"]
-        match self._form:
-            case Form.JOURNAL:
-                return "\n".join(f"<{_priority(record)}>{_cut(f'{record.name}: {line}')}" for line in lines)
-            case Form.JSON:
-                return _as_json(record, lines)
-            case Form.TEXT:
-                head = f"{_moment(record)} {record.levelname:<7} {record.name}: "
-                return "\n".join(
-                    _cut(f"{head}{line}" if not place else f"  {line}") for place, line in enumerate(lines)
-                )
+        return lines
+
+    def _told(self, record: logging.LogRecord) -> dict[str, str]:
+        event = told_by(record)
+        return {} if event is None else {name: self._clean(value) for name, value in event.fields().items()}
+
+    def _clean(self, value: str) -> str:
+        return _cut(_printable(self._redactor.redact(value)))
 
 
-def configure(level: str, form: Form, stream: TextIO, redactor: Redactor) -> logging.Handler:
-    """Have the process's records written to the stream; returns the handler, which replaces all others.
+def configure(
+    level: str,
+    form: Form,
+    stream: TextIO,
+    redactor: Redactor,
+    identity: Identity | None = None,
+    journal: Path = SOCKET,
+) -> logging.Handler:
+    """Have the process's records written; returns the handler, which replaces all others.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
         form: of the records.
-        stream: usually standard error.
+        stream: usually standard error. In the journal's form it gets what the journal does not take.
         redactor: knows the secrets.
+        identity: what every record says of the daemon.
+        journal: its socket.
     """
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(RecordFormatter(form, redactor))
+    handler = handler_for(form, stream, redactor, identity or Identity(), journal)
     root = logging.getLogger()
     for other in root.handlers[:]:
         root.removeHandler(other)
+        if isinstance(other, JournalHandler):
+            other.close()
     root.addHandler(handler)
     root.setLevel(level.upper())
     for name in _QUIET:
@@ -109,6 +176,19 @@ def configure(level: str, form: Form, stream: TextIO, redactor: Redactor) -> log
     logging.raiseExceptions = False
     logging.captureWarnings(True)
     return handler
+
+
+def handler_for(
+    form: Form, stream: TextIO, redactor: Redactor, identity: Identity | None = None, journal: Path = SOCKET
+) -> logging.Handler:
+    """What writes records as `configure` has them written. The arguments: see there."""
+    formatter = RecordFormatter(form, redactor)
+    plain = logging.StreamHandler(stream)
+    plain.setFormatter(formatter)
+    if form is not Form.JOURNAL:
+        return plain
+    of = identity or Identity()
+    return JournalHandler(JournalSocket(journal), lambda record: formatter.fields(record, of), plain)
 
 
 def _priority(record: logging.LogRecord) -> int:
@@ -129,7 +209,7 @@ def _cut(line: str) -> str:
     return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 1]}…"
 
 
-def _as_json(record: logging.LogRecord, lines: list[str]) -> str:
+def _as_json(record: logging.LogRecord, lines: list[str], told: dict[str, str]) -> str:
     document = {
         "at": _moment(record),
         "level": record.levelname.lower(),
@@ -138,4 +218,4 @@ def _as_json(record: logging.LogRecord, lines: list[str]) -> str:
     }
     if len(lines) > 1:
         document["detail"] = "\n".join(_cut(line) for line in lines[1:])
-    return json.dumps(document, ensure_ascii=False)
+    return json.dumps(document | told, ensure_ascii=False)

@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from plumised.events import LogEvent, told
 from plumised.ledger import Account, Figures, LedgerError
 from plumised.oracle.answers import Accepted, Failed, Refusal, Refused, Sight, Unknown, Unsent
 from plumised.oracle.clocks import ClockComparison
@@ -194,7 +195,7 @@ class Reporter:
         except TimeoutError:
             return False
         except LedgerError as error:
-            log.warning("no final report: %s", error)
+            log.warning("no final report: %s", error, extra=told(LogEvent.REPORT_FAILED, reason=error.code))
             return False
 
     def _take_on(self) -> None:
@@ -295,6 +296,7 @@ class Reporter:
             accepted.covered.tokens,
             accepted.covered.requests,
             accepted.timestamp,
+            extra=told(LogEvent.REPORT_ACCEPTED, tokens=accepted.covered.tokens, requests=accepted.covered.requests),
         )
         if report.account.url == self._client.url:
             await self._dialect.confirm(Dialect(report.account.dialect))
@@ -338,7 +340,7 @@ class Reporter:
 
     def _succeeded(self) -> float:
         if self._problem is not None:
-            log.info("reports are accepted again")
+            log.info("reports are accepted again", extra=told(LogEvent.REPORTS_RECOVERED))
         self._problem = None
         self._failures = 0
         pause = interval_s(self._policy, self._random())
@@ -361,7 +363,8 @@ class Reporter:
         self._failures += 1
         same = self._problem is not None and self._problem.trouble.code == trouble.code
         if not same:
-            log.warning("%s (%s). %s", trouble.message, trouble.code, trouble.remedy)
+            failed = told(LogEvent.REPORT_FAILED, reason=trouble.code)
+            log.warning("%s (%s). %s", trouble.message, trouble.code, trouble.remedy, extra=failed)
         since = self._problem.since if same and self._problem is not None else self._clock()
         self._problem = ReporterProblem(trouble, since, self._failures, since)
         usual_s = backoff_s(self._failures, self._policy, self._random()) if pause is None else pause
