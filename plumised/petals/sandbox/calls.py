@@ -19,6 +19,9 @@ class SandboxError(Exception):
         self.number = number
 
 
+_CAPABILITY_VERSION: Final = 0x20080522
+"""_LINUX_CAPABILITY_VERSION_3 of <linux/capability.h>."""
+
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,6 +42,29 @@ def prctl(option: int, value: int) -> None:
         SandboxError: it failed.
     """
     _result(int(_libc.prctl(option, ctypes.c_ulong(value), *(ctypes.c_ulong(0),) * 3)))
+
+
+class _Capabilities(ctypes.Structure):
+    """`struct __user_cap_data_struct`; two of them hold the 64 bits of each set, the lower ones first."""
+
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def keep_capabilities(kept: int) -> None:
+    """Give up all capabilities but these, in every set of this thread (capset(2)).
+
+    Raises:
+        SandboxError: it failed.
+    """
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    sets = (_Capabilities * 2)()
+    _result(int(_libc.capget(header, sets)))
+    for half, each in enumerate(sets):
+        bits = kept >> 32 * half & 0xFFFFFFFF
+        each.effective &= bits
+        each.permitted &= bits
+        each.inheritable &= bits
+    _result(int(_libc.capset(header, sets)))
 
 
 def _result(value: int) -> int:

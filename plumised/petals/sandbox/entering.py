@@ -15,8 +15,8 @@ from plumised.petals.failures import EngineError
 from plumised.petals.sandbox import landlock, seccomp
 from plumised.petals.sandbox.calls import SandboxError
 from plumised.petals.sandbox.denials import DENIALS, TRUNCATE
-from plumised.petals.sandbox.landlock import forbid_new_privileges
 from plumised.petals.sandbox.places import Surroundings, grants, kept_directories, model_directory, overlaps
+from plumised.petals.sandbox.privileges import drop_capabilities, forbid_new_privileges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,9 +109,10 @@ def _link_targets(directory: str) -> Iterator[str]:
 def _no_new_privileges() -> Layer:
     try:
         forbid_new_privileges()
+        drop_capabilities()
     except SandboxError as error:
         return Layer(LayerName.NO_NEW_PRIVILEGES, active=False, detail=str(error))
-    return Layer(LayerName.NO_NEW_PRIVILEGES, active=True, detail="prctl")
+    return Layer(LayerName.NO_NEW_PRIVILEGES, active=True, detail="and no capabilities of root")
 
 
 def _files(granted: tuple[landlock.Grant, ...]) -> tuple[Layer, int]:

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from plumised.petals.sandbox.calls import SandboxError, prctl, system_call
+from plumised.petals.sandbox.calls import SandboxError, system_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,9 +27,6 @@ _RESTRICT_SELF: Final = 446
 
 _CREATE_RULESET_VERSION: Final = 1
 _RULE_PATH_BENEATH: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
-"""<linux/prctl.h>"""
-
 EXECUTE: Final = 1 << 0
 WRITE_FILE: Final = 1 << 1
 READ_FILE: Final = 1 << 2
@@ -135,15 +132,6 @@ class _PathBeneathAttr(ctypes.Structure):
     _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
 
 
-def forbid_new_privileges() -> None:
-    """Have no program that is started gain privileges, as set-user-ID ones do (no_new_privs of prctl(2)).
-
-    Raises:
-        SandboxError: the kernel refuses.
-    """
-    prctl(_PR_SET_NO_NEW_PRIVS, 1)
-
-
 def kernel_abi() -> int:
     """The kernel's ABI of Landlock.
 
@@ -162,7 +150,7 @@ def kernel_abi() -> int:
 
 
 def restrict(grants: Iterable[Grant], newest: int) -> int:
-    """From here on have this thread, and what it starts, use files as granted and in no other way.
+    """From here on have this thread, and what it starts, use files as granted and in no other way. Needs no_new_privs.
 
     A grant for what does not exist, or may not be looked at anyway, gives nothing.
 

@@ -111,7 +111,8 @@ def _machine(around: Surroundings) -> Iterator[Grant]:
     for directory in around.imports:
         # A directory of packages holds nothing else. Another one may be a source tree that holds anything.
         packages = PurePath(directory).name in {"site-packages", "dist-packages"}
-        yield Grant(directory, Use.RUN if packages else Use.LIST)
+        if directory != "/":
+            yield Grant(directory, Use.RUN if packages else Use.LIST)
     yield Grant(around.package, Use.READ)
 
 
