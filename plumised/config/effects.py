@@ -41,6 +41,7 @@ EFFECTS: Final[Mapping[str, Mapping[str, Effect]]] = {
         "quantization": Effect.ENGINE,
         "handlers": Effect.ENGINE,
         "threads": Effect.ENGINE,
+        "fast_path": Effect.ENGINE,
         "attention_cache_tokens": Effect.ENGINE,
         "max_batch_tokens": Effect.ENGINE,
         "cache_limit_gb": Effect.ENGINE,

@@ -132,6 +132,11 @@ class EngineSettings(Section, frozen=True):
     threads: int | None = Field(
         None, ge=1, le=1024, description="Threads that compute on a CPU. By default one per core.", examples=[2]
     )
+    fast_path: bool = Field(
+        True,
+        description="On a CPU, compute Llama, BLOOM and Falcon without Petals' own blocks: faster, and equal but for "
+        "rounding; see docs/performance.md.",
+    )
     attention_cache_tokens: int = Field(
         4096,
         ge=64,

@@ -44,6 +44,7 @@ def engine_job(settings: Settings, places: Places, incarnation: str) -> EngineJo
         quantization=engine.quantization,
         handlers=engine.handlers,
         threads=engine.threads,
+        fast_path=engine.fast_path,
         attention_cache_tokens=engine.attention_cache_tokens,
         max_batch_size=engine.max_batch_tokens,
         throughput=engine.throughput_rps,

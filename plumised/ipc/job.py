@@ -39,7 +39,8 @@ class EngineJob:
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         quantization: `none`, `int8` or `nf4`.
         handlers: connection handler processes.
-        threads: of torch; None leaves it to torch.
+        threads: that compute; None leaves it to torch.
+        fast_path: compute what the fast path covers without Petals' own blocks.
         attention_cache_tokens: per block; None for the engine's default.
         max_batch_size: tokens per batch; None for the engine's default.
         throughput: steps per second to announce; None to measure.
@@ -80,6 +81,7 @@ class EngineJob:
     quantization: str = "none"
     handlers: int = 4
     threads: int | None = None
+    fast_path: bool = True
     attention_cache_tokens: int | None = None
     max_batch_size: int | None = None
     throughput: float | None = None

@@ -16,11 +16,17 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from petals.server.backend import TransformerBackend, _MergedInferenceStep
 from petals.server.reachability import ReachabilityProtocol
+from petals.server.task_pool import PrioritizedTaskPool
+from petals.server.throughput import get_server_throughput
 
 from plumised.petals.counting import counting_handler
+from plumised.petals.fast.kernel import load_kernel
+from plumised.petals.fast.serving import FastInferenceStep, FusedBackend
 from plumised.petals.loading import block_loader, repo_file_loader
 from plumised.petals.progress import probed_runtime, progress_backend
+from plumised.petals.threads import single_threaded, with_threads
 
 if TYPE_CHECKING:
     from hivemind import DHT
@@ -47,6 +53,25 @@ class Patch:
     relies_on: tuple[str, ...]
 
 
+_FUSED: Final = (
+    "petals.models.bloom.block.WrappedBloomBlock",
+    "petals.models.falcon.block",
+    "petals.models.llama.block",
+    "transformers.models.bloom.modeling_bloom.BloomBlock",
+    "transformers.models.bloom.modeling_bloom.BloomAttention",
+    "transformers.models.bloom.modeling_bloom.BloomMLP",
+    "transformers.models.bloom.modeling_bloom.bloom_gelu_forward",
+    "transformers.models.bloom.modeling_bloom.build_alibi_tensor",
+    "transformers.models.falcon.modeling_falcon.FalconLinear",
+    "transformers.models.falcon.modeling_falcon.FalconMLP",
+    "transformers.models.llama.modeling_llama.LlamaAttention",
+    "transformers.models.llama.modeling_llama.LlamaLinearScalingRotaryEmbedding",
+    "transformers.models.llama.modeling_llama.LlamaMLP",
+    "transformers.models.llama.modeling_llama.LlamaRMSNorm",
+    "transformers.models.llama.modeling_llama.LlamaRotaryEmbedding",
+)
+"""What the fast path takes apart, see `fast.fusing`."""
+
 PATCHES: Final = (
     Patch(
         "petals.server.server.TransformerConnectionHandler",
@@ -63,8 +88,40 @@ PATCHES: Final = (
     ),
     Patch(
         "petals.server.server.TransformerBackend",
-        "counts the blocks that the runtime computes, so that a long batch shows progress",
-        ("petals.server.backend.TransformerBackend.inference_step", "petals.server.backend._MergedInferenceStep"),
+        "counts the blocks that the runtime computes, so that a long batch shows progress, and holds blocks that the "
+        "fast path covers as it takes them",
+        (
+            "petals.server.backend.TransformerBackend",
+            "petals.server.backend._MergedInferenceStep",
+            "petals.utils.convert_block.convert_block",
+            "petals.utils.convert_block.make_tensor_parallel",
+            *_FUSED,
+        ),
+    ),
+    Patch(
+        "petals.server.backend._MergedInferenceStep",
+        "computes steps by the fast path where that covers them; upstream builds masks and copies the cache per token",
+        (
+            "petals.server.backend._MergedInferenceStep",
+            "petals.server.backend.merge_inference_pools_inplace",
+            "petals.server.backend.TransformerBackend",
+            "petals.server.block_functions",
+            "petals.server.memory_cache.MemoryCache.use_cache",
+            "petals.utils.misc.is_dummy",
+        ),
+    ),
+    Patch(
+        "petals.server.task_pool.PrioritizedTaskPool.send_outputs_from_runtime",
+        "keeps the sender's thread from opening a second OpenMP pool, which halves the runtime's speed",
+        (
+            "petals.server.task_pool.PrioritizedTaskPool.send_outputs_from_runtime",
+            "hivemind.moe.server.runtime.Runtime",
+        ),
+    ),
+    Patch(
+        "petals.server.server.get_server_throughput",
+        "measures with all threads in one that then ends, because the main thread has one only",
+        ("petals.server.throughput.get_server_throughput", "petals.server.server.Server.__init__"),
     ),
     Patch(
         "petals.server.server.RuntimeWithDeduplicatedPools",
@@ -126,6 +183,7 @@ def apply_patches(
     progress: RuntimeProgress,
     active: ActiveRequests,
     *,
+    threads: int,
     container: type[ModuleContainer],
     dht: type[DHT],
     states: StateReporter,
@@ -133,8 +191,19 @@ def apply_patches(
     """Put every replacement of `PATCHES` in its place. Once per process."""
     replacements: dict[str, Any] = {
         "petals.server.server.TransformerConnectionHandler": counting_handler(job, active),
-        "petals.server.server.TransformerBackend": progress_backend(progress),
-        "petals.server.server.RuntimeWithDeduplicatedPools": probed_runtime(progress, job.threads),
+        "petals.server.server.TransformerBackend": progress_backend(
+            progress, FusedBackend if job.fast_path else TransformerBackend
+        ),
+        "petals.server.backend._MergedInferenceStep": functools.partial(
+            FastInferenceStep, kernel=load_kernel(threads), progress=progress
+        )
+        if job.fast_path
+        else _MergedInferenceStep,
+        "petals.server.task_pool.PrioritizedTaskPool.send_outputs_from_runtime": single_threaded(
+            PrioritizedTaskPool.send_outputs_from_runtime
+        ),
+        "petals.server.server.get_server_throughput": with_threads(threads, get_server_throughput),
+        "petals.server.server.RuntimeWithDeduplicatedPools": probed_runtime(progress, threads),
         "petals.server.server.ModuleContainer": container,
         "petals.server.server.load_pretrained_block": block_loader(states.block_loaded),
         "petals.server.from_pretrained._load_state_dict_from_repo_file": repo_file_loader(

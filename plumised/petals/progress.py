@@ -8,21 +8,22 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from petals.server.backend import TransformerBackend
 from petals.server.server import RuntimeWithDeduplicatedPools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from petals.server.backend import TransformerBackend
 
     from plumised.petals.progress_counter import RuntimeProgress
 
 _BEFORE_ALL_TASKS: Final = (float("-inf"), float("-inf"))
 
 
-def progress_backend(progress: RuntimeProgress) -> type[TransformerBackend]:
-    """Petals' backend of one block, with every pass through the block counted."""
+def progress_backend(progress: RuntimeProgress, backend: Any) -> type[TransformerBackend]:
+    """Petals' backend of one block, or a class derived from it, with every pass through the block counted."""
 
-    class ProgressBackend(TransformerBackend):
+    class ProgressBackend(backend):
         def inference_step(self, *args: Any, **kwargs: Any) -> Any:
             result = super().inference_step(*args, **kwargs)
             progress.blocks += 1
@@ -110,12 +111,12 @@ USED_BY_RUNTIME: Final = (
 """Members of a task pool that hivemind's runtime uses, and that `ProbePool` therefore has."""
 
 
-def probed_runtime(progress: RuntimeProgress, threads: int | None) -> type[RuntimeWithDeduplicatedPools]:
+def probed_runtime(progress: RuntimeProgress, threads: int) -> type[RuntimeWithDeduplicatedPools]:
     """Petals' runtime with a probe pool beside the blocks' pools.
 
     Args:
         progress: where answers are counted.
-        threads: torch threads of the runtime thread; None leaves them alone.
+        threads: torch threads of the runtime thread.
     """
 
     class ProbedRuntime(RuntimeWithDeduplicatedPools):
@@ -126,8 +127,7 @@ def probed_runtime(progress: RuntimeProgress, threads: int | None) -> type[Runti
 
         def run(self) -> None:
             threading.current_thread().name = "plumised-runtime"
-            if threads is not None:
-                torch.set_num_threads(threads)
+            torch.set_num_threads(threads)
             super().run()
 
         def _count_probe(self) -> None:

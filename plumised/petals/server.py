@@ -19,6 +19,7 @@ from plumised.petals.lifeline import die_with_parent, name_process
 from plumised.petals.loading import load_config
 from plumised.petals.patches import apply_patches
 from plumised.petals.preflight import check_identity, check_ports, check_prefix, check_span
+from plumised.petals.threads import runtime_threads, single_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,17 @@ class Engine:
         self._active = multiprocessing.Array("i", job.handlers, lock=False)
         self._server: Server | None = None
         self._container: ModuleContainer | None = None
-        apply_patches(job, progress, self._active, container=self._container_class(), dht=_linked_dht(), states=states)
+        threads = runtime_threads(job)
+        single_thread()
+        apply_patches(
+            job,
+            progress,
+            self._active,
+            threads=threads,
+            container=self._container_class(),
+            dht=_linked_dht(),
+            states=states,
+        )
 
     def run(self) -> None:
         """Serve until the stopper has drained it.

@@ -22,7 +22,8 @@ class Request:
     Attributes:
         rows: batch size times sequence length.
         fused: every block of the step is one that `fusing.fuse` takes.
-        native: every block of the step is one that the kernel takes, on this machine.
+        fits: hidden states and caches have the shapes and types that the blocks take.
+        native: there is a kernel for this machine.
         prompts: prompts are added to the hidden states between blocks.
         reorders: the cache is reordered first, as beam search does.
         adapter: an adapter is active.
@@ -30,6 +31,7 @@ class Request:
 
     rows: int
     fused: bool
+    fits: bool
     native: bool
     prompts: bool
     reorders: bool
@@ -42,7 +44,8 @@ KERNEL_ROWS: Final = 8
 
 def covers(request: Request) -> bool:
     """Whether the step is computed here. What is not, Petals computes."""
-    return request.rows > 0 and request.fused and not (request.prompts or request.reorders or request.adapter)
+    plain = not (request.prompts or request.reorders or request.adapter)
+    return request.rows > 0 and request.fused and request.fits and plain
 
 
 def choose(request: Request) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from plumised.petals.fast.coverage import KERNEL_ROWS, Path, Request, choose, covers
 
-PLAIN = Request(rows=1, fused=True, native=True, prompts=False, reorders=False, adapter=False)
+PLAIN = Request(rows=1, fused=True, fits=True, native=True, prompts=False, reorders=False, adapter=False)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ PLAIN = Request(rows=1, fused=True, native=True, prompts=False, reorders=False, 
     [
         pytest.param(replace(PLAIN, rows=0), id="no token"),
         pytest.param(replace(PLAIN, fused=False), id="a block that is not fused"),
+        pytest.param(replace(PLAIN, fits=False), id="shapes that the blocks do not take"),
         pytest.param(replace(PLAIN, prompts=True), id="prompts"),
         pytest.param(replace(PLAIN, reorders=True), id="beam search"),
         pytest.param(replace(PLAIN, adapter=True), id="an adapter"),

@@ -35,6 +35,7 @@ OTHER: Mapping[str, object] = {
     "engine.quantization": "int8",
     "engine.handlers": 7,
     "engine.threads": 3,
+    "engine.fast_path": False,
     "engine.attention_cache_tokens": 8192,
     "engine.max_batch_tokens": 512,
     "engine.cache_limit_gb": 7.5,

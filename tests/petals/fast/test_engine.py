@@ -1,0 +1,60 @@
+"""A real engine computes by the fast path, or does not, as its job says; what it serves is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from petals.server.from_pretrained import load_pretrained_block
+
+from tests.petals.client import Kept, SwarmClient
+from tests.petals.conftest import BLOCKS
+from tests.petals.engine_process import EngineProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+STEPS = (5, 1, 1, 70, 1)
+BATCH = 2
+
+
+@pytest.fixture(params=["bloom", "llama"])
+def model(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.getfixturevalue(request.param)
+    return path
+
+
+@pytest.fixture(params=[True, False], ids=["fast path", "petals' path"])
+def engine(request: pytest.FixtureRequest, model: Path) -> Iterator[EngineProcess]:
+    with EngineProcess(model, first_block=0, last_block=BLOCKS, fast_path=request.param, threads=2) as engine:
+        engine.online()
+        yield engine
+
+
+def test_a_session_gives_what_the_model_s_blocks_give(engine: EngineProcess, model: Path, tmp_path: Path) -> None:
+    kept = [Kept(tmp_path / f"step-{number}") for number in range(len(STEPS))]
+    with SwarmClient(model, engine.online().addresses, tmp_path / "log") as client:
+        client.open("session", max_length=128)
+        for length, keep in zip(STEPS, kept, strict=True):
+            client.step("session", batch=BATCH, length=length, keep=keep)
+        client.close("session")
+    states = torch.cat([_states(keep.sent) for keep in kept], dim=1)
+    received = torch.cat([_states(keep.received) for keep in kept], dim=1)
+    with torch.inference_mode():
+        for index in range(BLOCKS):
+            block = load_pretrained_block(str(model), index, torch_dtype=torch.float32)
+            # Alone: without a past, Petals' Llama takes a single sequence only.
+            states = torch.cat([block(sequence[None])[0] for sequence in states])
+    torch.testing.assert_close(received, states, rtol=1e-4, atol=1e-4)
+    assert _has_kernel(engine) == engine.job.fast_path
+
+
+def _states(values: bytes) -> torch.Tensor:
+    return torch.tensor(np.frombuffer(values, "<f4")).view(BATCH, -1, 64)
+
+
+def _has_kernel(engine: EngineProcess) -> bool:
+    maps = Path(f"/proc/{engine.pid}/maps").read_text()
+    return "/lib/plumised/span-" in maps
