@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,8 @@ _OUTPUT: Final = logging.getLogger("plumised.engine.output")
 _LONGEST_JOB: Final = 65536
 """What a pipe holds (pipe(7)), so that writing never waits for a reader."""
 
+_IN_SIGHT_TIMEOUT_S: Final = 5.0
+_IN_SIGHT_POLL_S: Final = 0.001
 _NO_INTERPRETER: Final = frozenset(
     {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 )
@@ -138,11 +141,29 @@ def spawn(launch: Launch, incarnation: str) -> EngineProcess:
             "Install plumise-engine-petals, or set engine.python to the interpreter of an engine environment.",
         ) from error
     try:
-        identity = identify(process.pid)
-        assert identity is not None  # noqa: S101 -- until it is waited for, the kernel keeps it
+        identity = _identity(process)
         offer_to_oom_killer(process.pid)
         return EngineProcess(process, identity)
     except BaseException:
         process.kill()
         process.wait()
         raise
+
+
+def _identity(process: subprocess.Popen[bytes]) -> ProcessId:
+    """The process's identity. The kernel keeps it until the process is waited for.
+
+    Where /proc hides what one may not trace (ProtectProc=invisible), a process comes into sight with its own memory,
+    which is a moment after Popen is told of a successful exec: up to then it has the daemon's, which is closed.
+
+    Raises:
+        SpawnError: it stays out of sight.
+    """
+    deadline = time.monotonic() + _IN_SIGHT_TIMEOUT_S
+    while (identity := identify(process.pid)) is None:
+        if time.monotonic() > deadline:
+            raise SpawnError(
+                f"the engine's process {process.pid} cannot be seen in /proc", "Let the daemon's user see its processes."
+            )
+        time.sleep(_IN_SIGHT_POLL_S)
+    return identity
