@@ -163,7 +163,8 @@ def _identity(process: subprocess.Popen[bytes]) -> ProcessId:
     while (identity := identify(process.pid)) is None:
         if time.monotonic() > deadline:
             raise SpawnError(
-                f"the engine's process {process.pid} cannot be seen in /proc", "Let the daemon's user see its processes."
+                f"the engine's process {process.pid} cannot be seen in /proc",
+                "Let the daemon's user see its own processes there.",
             )
         time.sleep(_IN_SIGHT_POLL_S)
     return identity
