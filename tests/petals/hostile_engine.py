@@ -3,7 +3,8 @@
     python -m tests.petals.hostile_engine '{"targets": {…}, "abi": N, "seccomp": false, "serve": true}'
 
 It is `python -m plumised.petals` until that would serve. With `abi` the kernel is taken for one that has this ABI of
-Landlock (0: none), with `seccomp` false for one without filters of system calls; with `serve` it serves after all.
+Landlock (0: none), with `seccomp` false for one without filters of system calls; with `serve` it serves after all, with
+`result` it writes to that file instead of standard output.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumised.petals import __main__ as engine
@@ -36,7 +38,13 @@ def try_to_get_out(*_arguments: object) -> None:
     targets = Targets(**{"daemon": os.getppid(), **plan["targets"]})
     # Before the attempts, which open things.
     given = circumstances()
-    sys.stdout.write(f"{MARK}{json.dumps({'attempts': attempts(targets), 'circumstances': given})}\n")
+    found = json.dumps({"attempts": attempts(targets), "circumstances": given})
+    if (result := plan.get("result")) is None:
+        sys.stdout.write(f"{MARK}{found}\n")
+        return
+    draft = Path(result).with_suffix(".draft")
+    draft.write_text(found)
+    draft.rename(result)
 
 
 plan = json.loads(sys.argv.pop(1))
