@@ -37,7 +37,7 @@ class Pace:
     """How often and how patiently a channel works.
 
     Attributes:
-        interval_s: least time between two sends of usage and beats; state and failure go at once.
+        interval_s: least time between two sends of usage and beats; the others go at once.
         reply_timeout_s: how long the daemon may take to take the connection and to answer the hello.
         send_timeout_s: how long the daemon may leave the socket full.
         first_retry_s: about how long to wait before the first reconnection; doubles with each failure.
