@@ -1,7 +1,7 @@
 """After a full run with debug logging, neither the key nor the password is anywhere that others could look.
 
 One node registers, announces itself, serves, reports, beats, loses its engine and stops. What its processes showed
-while they ran and what they left behind is searched.
+while they ran and what they left behind is searched. Then it runs again with a spy in place of its engine.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import signal
 import stat
-from dataclasses import dataclass, field
+import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +22,17 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from plumised.ipc.messages import LayerName
 from tests.devnet.bootstrap import running_bootstrap
 from tests.devnet.chain import DevChain
 from tests.devnet.client import LanguageModelClient, Request
+from tests.devnet.client.process import ENGINE_PYTHON
 from tests.devnet.model import make_bloom
-from tests.devnet.node import PASSWORD, DevNode, key
+from tests.devnet.node import PASSWORD, DevNode, key, toml
 from tests.devnet.oracle import DevOracle, OracleConfig
+from tests.integration import secret_search
 from tests.integration.conftest import short_directory
+from tests.integration.secret_search import Found, Task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -44,16 +50,15 @@ REQUEST = Request(8, ids=tuple(range(5, 21)))
 NOBODY = 65534
 PASSED_WITHIN_S = 90.0
 LARGEST_FILE = 64 << 20
+OPEN_TO_MANY = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/etc", "/home", "/root", "/var/lib", "/var/cache")  # noqa: S108 - looked through, not written to
+
+
+WRITTEN = (base64.b64encode(KEY).rstrip(b"="), str(int.from_bytes(KEY)).encode(), repr(KEY)[2:-1].encode())
 
 
 def holds_the_key(content: bytes) -> bool:
     """Whether the key is in it: as it is, in hex of any case, in base64, as a number, or as Python prints bytes."""
-    written = (
-        base64.b64encode(KEY).rstrip(b"="),
-        str(int.from_bytes(KEY)).encode(),
-        repr(KEY)[2:-1].encode(),
-    )
-    return KEY in content or KEY.hex().encode() in content.lower() or any(text in content for text in written)
+    return KEY in content or KEY.hex().encode() in content.lower() or any(text in content for text in WRITTEN)
 
 
 def holds_the_password(content: bytes) -> bool:
@@ -70,6 +75,7 @@ class Evidence:
         targets: what else they had open or mapped, by name.
         written: every file below the node's directory, as it was during the run and after it.
         core_limits: soft and hard, of every process of the node.
+        confined, unconfined: what a spy in place of the engine has found, with the sandbox and without.
         owners: owner and group of the daemon's and the engine's main process, as the kernel shows them.
         identities: those that these processes have.
     """
@@ -82,8 +88,10 @@ class Evidence:
     owners: dict[str, tuple[int, int]] = field(default_factory=dict)
     identities: dict[str, tuple[int, int]] = field(default_factory=dict)
     log: str = ""
+    confined: Found = field(default_factory=Found)
+    unconfined: Found = field(default_factory=Found)
 
-    def look_at(self, node: DevNode) -> None:
+    def look_at(self, node: DevNode, engine_pid: int) -> None:
         """Note what the running node shows."""
         daemon = psutil.Process(node.process.pid)
         engine = daemon.children(recursive=True)
@@ -94,7 +102,7 @@ class Evidence:
         for process in engine:
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
                 self._look_into(process)
-        for name, process in (("daemon", daemon), ("engine", engine[0])):
+        for name, process in (("daemon", daemon), ("engine", psutil.Process(engine_pid))):
             seen = Path(f"/proc/{process.pid}/environ").stat()
             self.owners[name] = (seen.st_uid, seen.st_gid)
             self.identities[name] = (process.uids().effective, process.gids().effective)
@@ -164,6 +172,30 @@ async def live(node: DevNode, client: LanguageModelClient) -> None:
     await passed(node, heart_beats)
 
 
+async def spied(node: DevNode, sandbox: str, roots: tuple[str, ...]) -> Found:
+    """Let the node run with a spy for an engine; what that has found."""
+    known = tuple(str(path) for path in node.directory.rglob("*"))
+    needles = tuple(needle.hex() for needle in (KEY, KEY.hex().encode(), *WRITTEN, PASSWORD.encode()))
+    task, spy = node.directory.parent / "task.json", node.directory.parent / "spy"
+    task.write_text(json.dumps(asdict(Task(needles, roots, known))))
+    spy.write_text(f"#!/bin/sh\nexec {ENGINE_PYTHON} -P {secret_search.__file__} {task}\n")
+    spy.chmod(0o755)
+    engine = {**node.extra.get("engine", {}), "python": str(spy), "sandbox": sandbox}
+    node.config_file.write_text(toml({**node.tables(), "engine": {**node.tables()["engine"], **engine}}))
+    result = node.directory / "cache" / secret_search.FOUND
+    async with node:
+        await node.wait_for_control()
+        deadline = time.monotonic() + PASSED_WITHIN_S
+        while not result.exists():
+            assert time.monotonic() < deadline, node.log_tail()
+            await asyncio.sleep(0.1)
+        found = Found(**json.loads(result.read_text()))
+        assert f"/proc/{node.process.pid}/cmdline" in found.opened
+        found.opened = [path.replace(f"/proc/{node.process.pid}/", "/proc/daemon/") for path in found.opened]
+    result.unlink()
+    return found
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def evidence() -> AsyncIterator[Evidence]:
     with short_directory() as place:
@@ -189,10 +221,12 @@ async def evidence() -> AsyncIterator[Evidence]:
             evidence = Evidence()
             async with node, LanguageModelClient.swarm(model, "devnet", peers, log=place / "client.log") as client:
                 await live(node, client)
-                await asyncio.to_thread(evidence.look_at, node)
+                await asyncio.to_thread(evidence.look_at, node, (await node.status())["engine"]["pid"])
                 assert await node.stop() == 0
             await asyncio.to_thread(evidence.read_all, node.directory, "after")
             evidence.log = node.log_file.read_text()
+            evidence.confined = await spied(node, "auto", roots=(str(place), str(model), *OPEN_TO_MANY))
+            evidence.unconfined = await spied(node, "off", roots=(str(node.directory),))
             yield evidence
 
 
@@ -233,6 +267,23 @@ async def test_the_engine_has_nothing_open_that_holds_a_secret(evidence: Evidenc
 
 async def test_the_engine_has_no_file_of_the_wallet_open(evidence: Evidence) -> None:
     assert in_the_wallet(evidence.targets) == set()
+
+
+async def test_a_spy_without_the_sandbox_gets_at_the_password(evidence: Evidence) -> None:
+    assert any(path.endswith("/node/password") for path in evidence.unconfined.telling)
+    assert in_the_wallet(evidence.unconfined.opened)
+
+
+async def test_nothing_that_the_engine_can_open_holds_a_secret(evidence: Evidence) -> None:
+    if LayerName.FILES not in evidence.confined.active:
+        pytest.skip("this kernel has no Landlock: nothing hides files from another process of the same user")
+    assert any(path.endswith("/model/config.json") for path in evidence.confined.opened)
+    assert evidence.confined.telling == []
+    assert in_the_wallet(evidence.confined.opened) == set()
+
+
+async def test_of_the_daemon_the_engine_sees_the_arguments_only(evidence: Evidence) -> None:
+    assert {path for path in evidence.confined.opened if path.startswith("/proc/daemon/")} == {"/proc/daemon/cmdline"}
 
 
 async def test_no_process_of_the_node_leaves_a_core_file(evidence: Evidence) -> None:
