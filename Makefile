@@ -34,10 +34,19 @@ check: env ## style, types, import contracts
 		plumised/petals/*.py plumised/petals/fast/*.py plumised/petals/sandbox/*.py tests/petals/*.py tests/petals/fast/*.py
 	$(DEV)/bin/lint-imports --no-cache
 
+# What boots hosts in containers.
+ON_HOSTS := tests/hosts tests/packaging tests/e2e
+
 .PHONY: test
-test: env ## every test
-	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/petals $(PYTEST_ARGS)
+test: env ## every test that needs no containers
+	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/petals \
+		$(ON_HOSTS:%=--ignore %) $(PYTEST_ARGS)
 	$(ENGINE_TEST)/bin/pytest tests/petals $(PYTEST_ARGS)
+
+.PHONY: test-packaging
+test-packaging: deb ## the packages, on hosts with systemd in containers
+	@requirements/debian-packages hosts
+	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile tests/hosts tests/packaging $(PYTEST_ARGS)
 
 HISTORIES ?= 20000
 .PHONY: histories

@@ -1,0 +1,107 @@
+"""A node whose host runs out of memory or disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.devnet.model import make_bloom
+from tests.hosts.host import Host
+from tests.packaging.node import BLOCKS, MODEL, Node, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.hosts.host import Hardware
+    from tests.hosts.network import Network
+    from tests.packaging.devnet import HostsDevnet
+    from tests.packaging.swarm import SwarmClients
+
+STATE = "/var/lib/plumise"
+STATE_SIZE = "16m"
+MEMORY_MAX = "550M"
+NOTICED_S = 120.0
+PROMPT = (1, 6, 1, 8)
+
+
+@pytest.fixture(scope="module")
+def big_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of 400 MB."""
+    directory = make_bloom(tmp_path_factory.mktemp("big") / "bloom", blocks=8, hidden=1024, heads=8)
+    for path in (directory, *directory.iterdir()):
+        path.chmod(path.stat().st_mode | 0o555)
+    return directory
+
+
+def test_an_engine_that_the_memory_limit_ends_is_named_and_the_daemon_lives(
+    node_image: str, network: Network, hardware: Hardware, big_model: Path, devnet: HostsDevnet
+) -> None:
+    mounts = {**(hardware.mounts or {}), MODEL: big_model}
+    limited = dataclasses.replace(hardware, cgroups="controllers", mounts=mounts)
+    with Host.booted(node_image, "limited", network, limited) as host:
+        node = Node(host)
+        node.host.write(
+            f"/etc/systemd/system/{node.unit}.d/memory.conf", f"[Service]\nMemoryMax={MEMORY_MAX}\nMemorySwapMax=0\n"
+        )
+        node.host.systemctl("daemon-reload")
+        node.configure(settings(devnet, "0:8"))
+        node.make_wallet()
+        node.start()
+        daemon = host.main_pid(node.unit)
+
+        host.wait_for("the cause is in the status", lambda _: "oom-killed" in node.problems(), timeout_s=NOTICED_S)
+
+        assert host.main_pid(node.unit) == daemon
+        assert any("oom-killed" in message for message in node.messages())
+
+
+@pytest.fixture(scope="module")
+def node(node_image: str, network: Network, hardware: Hardware, devnet: HostsDevnet) -> Iterator[Node]:
+    """A node that serves and has a small disk for its state."""
+    small = dataclasses.replace(hardware, tmpfs={STATE: f"size={STATE_SIZE}"})
+    with Host.booted(node_image, "cramped", network, small) as host:
+        node = Node(host)
+        node.serving(settings(devnet))
+        yield node
+
+
+def test_a_full_disk_is_named_stops_nobody_and_costs_no_count(
+    node: Node, clients: SwarmClients, devnet: HostsDevnet
+) -> None:
+    agent = node.status()["wallet"]["agent"]
+    with clients.swarm(node.peers()) as client:
+        whole = client.generate(PROMPT, 8)
+        node.host.run(f"dd if=/dev/zero of={STATE}/rubbish bs=64k", check=False)
+
+        cramped = client.generate(PROMPT, 8)
+
+        assert cramped.ids == whole.ids
+        node.host.wait_for(
+            "the full disk is in the status", lambda _: "ledger-disk-full" in node.problems(), timeout_s=NOTICED_S
+        )
+        node.host.run(f"rm {STATE}/rubbish")
+        node.host.wait_for(
+            "the status is clean again", lambda _: "ledger-disk-full" not in node.problems(), timeout_s=NOTICED_S
+        )
+        node.host.wait_for("all is counted", lambda _: node.tokens() == cramped.sent, timeout_s=NOTICED_S)
+    devnet.wait_booked(agent, cramped.sent)
+
+
+def test_a_state_that_cannot_be_written_is_refused_with_78_at_the_start(node: Node) -> None:
+    node.host.systemctl("stop", node.unit)
+    served = node.host.run(f"sha256sum {STATE}/ledger.sqlite").stdout
+    node.host.run(f"mount -o remount,ro {STATE}")
+
+    started = node.host.systemctl("start", node.unit, check=False)
+
+    assert started.status != 0
+    assert node.host.show(node.unit, "ExecMainStatus") == {"ExecMainStatus": "78"}
+    assert any(STATE in message for message in node.messages())
+    node.host.run(f"mount -o remount,rw {STATE}")
+    assert node.host.run(f"sha256sum {STATE}/ledger.sqlite").stdout == served
+    node.start()
+    node.wait_serving()
+    assert node.engine()["span_end"] == BLOCKS
