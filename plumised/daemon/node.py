@@ -65,6 +65,9 @@ FIRST_START_S: Final = 30.0
 FINAL_REPORT_S: Final = 10.0
 """How long the final report may take; TimeoutStopSec of the unit leaves room for it."""
 
+AFTER_ENGINE_S: Final = 40.0
+"""What a stop may take beside `engine.stop_timeout_s`: killing what is left, the final report, and closing all."""
+
 
 class StoppingError(PlumisedError):
     """The daemon is about to end."""
@@ -280,7 +283,9 @@ class Node:
             reloads = Endurance("Reloading", self._reload_when_told, time.time)
             tasks.append(group.create_task(reloads.run(), name="reloads"))
             await self._stop_wanted.wait()
-            self._notifier.stopping("Stopping the engine")
+            self._notifier.stopping(
+                "Stopping the engine", within_s=self._settings.engine.stop_timeout_s + AFTER_ENGINE_S
+            )
             _log.info("stopping", extra=told(LogEvent.DAEMON_STOPPING))
             self._engine.stop()
             await engine

@@ -60,9 +60,15 @@ class Notifier:
         """Say what `systemctl status` shows; whether it was taken."""
         return self._send("", status)
 
-    def stopping(self, status: str = "") -> bool:
-        """Say that the daemon is about to end; whether it was taken."""
-        return self._send("STOPPING=1", status)
+    def stopping(self, status: str = "", *, within_s: float = 0) -> bool:
+        """Say that the daemon is about to end; whether it was taken.
+
+        Args:
+            status: what `systemctl status` shows.
+            within_s: how long that may take, in seconds, where it is longer than the unit's TimeoutStopSec=.
+        """
+        extension = f"\nEXTEND_TIMEOUT_USEC={within_s * USEC:.0f}" if within_s else ""
+        return self._send(f"STOPPING=1{extension}", status)
 
     def reloading(self, monotonic_us: int, status: str = "") -> bool:
         """Say that the configuration is read again; `ready` ends it. Whether it was taken.

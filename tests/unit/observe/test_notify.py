@@ -132,3 +132,9 @@ async def test_no_signs_of_life_where_none_are_wanted(manager: Manager) -> None:
     await notifier.keep_watchdog()
 
     notifier.close()
+
+
+def test_a_stop_asks_for_the_time_that_it_may_take(manager: Manager, notifier: Notifier) -> None:
+    assert notifier.stopping("Stopping", within_s=160)
+
+    assert manager.heard() == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=160000000", "STATUS=Stopping"]
