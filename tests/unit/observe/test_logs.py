@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from plumised.events import LogEvent, told
 from plumised.observe.logs import MAX_LINE, MAX_LINES, Form, RecordFormatter, configure, form_of
-from plumised.observe.redaction import Redactor
+from plumised.observe.redaction import REDACTED, Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,19 @@ def test_json_is_one_line() -> None:
         "message": "a",
         "detail": "b\nc",
     }
+
+
+def test_json_has_what_a_record_tells_to_programs() -> None:
+    redactor = Redactor()
+    redactor.register("0xsecret")
+    telling = record("it failed", logging.WARNING)
+    for name, value in told(LogEvent.ENGINE_FAILED, reason="oom-killed", retry_s=3.0, agent="0xsecret").items():
+        setattr(telling, name, value)
+
+    written = json.loads(RecordFormatter(Form.JSON, redactor).format(telling))
+
+    assert (written["event"], written["reason"], written["retry_s"]) == ("engine-failed", "oom-killed", "3.0")
+    assert written["agent"] == REDACTED
 
 
 @pytest.mark.parametrize("form", list(Form))
