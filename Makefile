@@ -12,7 +12,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: env
 env: ## make the Python environments
@@ -47,6 +47,15 @@ test: env ## every test that needs no containers
 test-packaging: deb ## the packages, on hosts with systemd in containers
 	@requirements/debian-packages hosts
 	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile tests/hosts tests/packaging $(PYTEST_ARGS)
+
+.PHONY: test-e2e
+test-e2e: deb ## the packages on hosts with systemd: suites and fault matrix; writes build/e2e/
+	@requirements/debian-packages hosts
+	$(DEV)/bin/pytest tests/e2e $(PYTEST_ARGS)
+
+.PHONY: e2e
+e2e: ## the same and more from nothing, with docker-compose, a verdict for each step; COMPOSE_ONLY=1 SKIP_DEB=1
+	@tests/e2e/run_e2e.sh
 
 HISTORIES ?= 20000
 .PHONY: histories
