@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plumised.config import Changes, ConfigError, ConfigProblem, Origin, Settings
+from plumised.config.layout import Layout
 from plumised.daemon.reloading import ReloadBusyError, Reloading, RestartNeededError
 from plumised.observe.reloaded import Reloaded
 
@@ -87,6 +88,16 @@ async def test_one_key_that_needs_another_start_holds_all_back(site: Site) -> No
     with pytest.raises(RestartNeededError, match=r"metrics\.listen changed"):
         await site.reloading.run()
     assert site.goer.settings is before
+
+
+async def test_an_instance_is_told_the_name_of_its_unit(tmp_path: Path) -> None:
+    origin = Origin(tmp_path / "gpu1.toml", "host", Layout("gpu1"))
+    origin.file.write_text("")
+    reloading = Reloading(origin, Goer(origin.read()))
+    origin.file.write_text('metrics.listen = "off"\n')
+    with pytest.raises(RestartNeededError) as caught:
+        await reloading.run()
+    assert "systemctl restart plumised@gpu1," in caught.value.remedy
 
 
 async def test_a_need_of_another_start_is_told_beside_what_is_wrong(site: Site) -> None:
