@@ -8,10 +8,11 @@ import os
 import shutil
 import signal
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.hosts.cache import cache_directory
 from tests.hosts.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ class DockerEngine:
     """The engine as one checkout knows it.
 
     Attributes:
-        place: directory for the pid file, the log and the locks.
+        place: directory for the pid file and the log of one that was started here.
+        shared: directory for the locks, which all checkouts share: the engine is the machine's.
     """
 
     place: Path = PLACE
+    shared: Path = field(default_factory=cache_directory)
 
     @property
     def pid_file(self) -> Path:
@@ -52,13 +55,13 @@ class DockerEngine:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """The engine runs inside of this; an engine that a session started ends with the last session.
+        """The engine runs inside of this. One that a session started ends with it, unless others still use it.
 
         Raises:
             NoDockerError: there is none and none can be started.
         """
-        self.place.mkdir(parents=True, exist_ok=True)
-        with (self.place / "users.lock").open("w") as users:
+        self.shared.mkdir(parents=True, exist_ok=True)
+        with (self.shared / "users.lock").open("w") as users:
             fcntl.flock(users, fcntl.LOCK_SH)
             self.start(keep=False)
             try:
@@ -78,9 +81,10 @@ class DockerEngine:
         Raises:
             NoDockerError: there is none and none can be started.
         """
-        self.place.mkdir(parents=True, exist_ok=True)
-        with (self.place / "start.lock").open("w") as lock:
+        self.shared.mkdir(parents=True, exist_ok=True)
+        with (self.shared / "start.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self.place.mkdir(parents=True, exist_ok=True)
             if keep:
                 self._kept_file.touch()
             if not _answers():

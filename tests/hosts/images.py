@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.hosts.cache import cache_directory
 from tests.hosts.docker_cli import docker
 from tests.hosts.ownership import labels
 
@@ -44,10 +45,7 @@ class ImageStore:
     @classmethod
     def of_user(cls) -> ImageStore:
         """The store that all checkouts of this user share."""
-        cache = os.environ.get("PLUMISED_CACHE") or Path(
-            os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "plumised"
-        )
-        return cls(Path(cache) / "hosts")
+        return cls(cache_directory())
 
     def base(self) -> str:
         """Debian with the packages of `image/packages`, from the mirrors that this machine uses."""

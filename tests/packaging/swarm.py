@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.devnet.client import Generation, LanguageModelClient, Request
-from tests.devnet.client.process import ROOT
+from tests.hosts.docker_engine import ROOT
 from tests.hosts.host import Hardware, Host
 from tests.packaging.node import MODEL, PREFIX
 

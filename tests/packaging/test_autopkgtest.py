@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from tests.devnet.client.process import ROOT
+from tests.hosts.docker_engine import ROOT
 from tests.hosts.host import Host
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.devnet.client.process import ROOT
 from tests.devnet.node import toml
+from tests.hosts.docker_engine import ROOT
 from tests.hosts.host import Host
 from tests.packaging.node import BLOCKS, Node, settings
 from tests.petals.escapes import DONE
