@@ -1,9 +1,9 @@
 // One short step through a span of transformer blocks: what eager.py computes, for a few rows, by a team of threads.
 //
 // A step of one token reads every weight once, so it lasts as long as memory takes to deliver them. Everything here
-// serves that: one team works through the whole span, rows of weights are handed out in chunks (a thread whose core is
-// busy elsewhere takes fewer), and between two phases the threads meet at a barrier that spins briefly and then yields,
-// because on a shared core the one that is waited for may need it.
+// serves that: one team works through the whole span in phases, and rows of weights are handed out in chunks. A phase
+// ends when its chunks are done, not when all threads have come: one whose core is busy elsewhere is waited for only
+// where it holds a chunk. Waiting threads spin briefly and then yield, because that one may need their core.
 //
 // Built once for each instruction set that kernel.py chooses from; the vector types are GCC's and fit any.
 
@@ -284,36 +284,7 @@ void softmax(float *scores, int total, int padded) {
 
 int round_up(int n, int step) { return (n + step - 1) / step * step; }
 
-class Barrier {
- public:
-  explicit Barrier(int size) : size_(size) {}
-
-  // The last one to arrive calls `last` before all go on.
-  template <typename F>
-  void wait(F last) {
-    const unsigned generation = generation_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
-      last();
-      arrived_.store(0, std::memory_order_relaxed);
-      generation_.store(generation + 1, std::memory_order_release);
-      return;
-    }
-    for (int turn = 0; generation_.load(std::memory_order_acquire) == generation; turn++) {
-      if (turn < kSpins)
-        __builtin_ia32_pause();
-      else
-        sched_yield();
-    }
-  }
-
- private:
-  static constexpr int kSpins = 300;
-  const int size_;
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<unsigned> generation_{0};
-};
-
-// What the threads of a step share.
+// One step, as the team is given it. Threads read it only while they hold a chunk of it.
 struct Step {
   const Shape *shape;
   const Layer *const *layers;
@@ -321,44 +292,97 @@ struct Step {
   const Sequence *sequences;
   int sequence_count;
   int rows;
-  float *x;  // [rows, hidden]
+  float *x;             // [rows, hidden]
+  uint32_t first_phase;  // of all phases that the team has ever had
+};
+
+// A phase, its chunks, and how many of them are taken; in one word, so that a claim is one atomic addition.
+struct Ticket {
+  uint32_t phase, chunks, taken;
+
+  static Ticket of(uint64_t word) {
+    return {uint32_t(word >> 32), uint32_t(word >> 16 & 0xffff), uint32_t(word & 0xffff)};
+  }
+  uint64_t word() const { return uint64_t(phase) << 32 | uint64_t(chunks) << 16 | taken; }
 };
 
 class Team {
  public:
-  explicit Team(int size) : size_(size), barrier_(size), own_(size) {
+  explicit Team(int size) : own_(size) {
     for (int index = 1; index < size; index++) threads_.emplace_back([this, index] { work(index); });
   }
 
   ~Team() {
     stopped_ = true;
-    begin();
+    wake();
     for (auto &thread : threads_) thread.join();
   }
 
   void run(const Step &step) {
+    // Nobody holds a chunk between two steps, so nobody reads what is written here.
     prepare(step);
+    const uint32_t first = Ticket::of(ticket_).phase + 1;
     step_ = step;
-    begin();
-    compute(0);
+    step_.first_phase = first;
+    const uint32_t last = first + uint32_t(step.layer_count * stages());
+    ticket_.store(Ticket{first, chunks(0), 0}.word(), std::memory_order_release);
+    wake();
+    while (Ticket::of(ticket_.load(std::memory_order_acquire)).phase != last) help(own_[0]);
   }
 
  private:
   struct Own {
     std::vector<float> attention_input, mlp_input, results, gates, queries, scores, mixed;
+    uint32_t attention_phase = 0, mlp_phase = 0;  // for which the inputs were made
   };
 
-  void begin() {
+  static constexpr int kSpins = 300;
+
+  void wake() {
     epoch_.fetch_add(1, std::memory_order_release);
     epoch_.notify_all();
   }
 
   void work(int index) {
-    for (unsigned seen = 0;; seen++) {
-      epoch_.wait(seen, std::memory_order_acquire);
+    while (true) {
+      const unsigned seen = epoch_.load(std::memory_order_acquire);
       if (stopped_) return;
-      compute(index);
+      if (help(own_[index])) epoch_.wait(seen, std::memory_order_acquire);
     }
+  }
+
+  // Take chunks of the phase and wait for the next; true where no step is under way.
+  bool help(Own &own) {
+    while (true) {
+      const Ticket ticket = Ticket::of(ticket_.fetch_add(1, std::memory_order_acq_rel));
+      if (ticket.taken < ticket.chunks) {
+        if (step_.shape->bfloat16)
+          compute<Bfloat16>(own, ticket.phase, int(ticket.taken));
+        else
+          compute<float>(own, ticket.phase, int(ticket.taken));
+        finish(ticket);
+        continue;
+      }
+      if (!ticket.chunks) return true;
+      for (int turn = 0; Ticket::of(ticket_.load(std::memory_order_acquire)).phase == ticket.phase; turn++) {
+        if (turn < kSpins)
+          __builtin_ia32_pause();
+        else
+          sched_yield();
+      }
+      return false;
+    }
+  }
+
+  // A chunk is done; who does the last one of a phase begins the next.
+  void finish(Ticket ticket) {
+    // All is read before the chunk counts as done: then the step may end, and the next be written.
+    const uint32_t next = ticket.phase + 1 - step_.first_phase;
+    const bool over = next == uint32_t(step_.layer_count * stages());
+    const uint32_t next_chunks = over ? 0 : chunks(int(next));
+    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 != ticket.chunks) return;
+    done_.store(0, std::memory_order_relaxed);
+    ticket_.store(Ticket{ticket.phase + 1, next_chunks, 0}.word(), std::memory_order_release);
   }
 
   // Memory that the step needs, before any thread begins.
@@ -371,7 +395,9 @@ class Team {
     const int group = s.heads / s.kv_heads, rows = step.rows;
     const int heads = s.heads * s.head_dim, all = heads + 2 * s.kv_heads * s.head_dim;
     const size_t item = s.bfloat16 ? 2 : 4;
-    const auto chunk = [&](int inputs) { return std::max(8, int(kChunkBytes / (item * inputs)) / 4 * 4); };
+    // A ticket counts to 65535; a phase has fewer chunks, and threads that came too late, than half of that.
+    const int most = std::max({s.hidden, all, s.inner}), least = std::max(8, round_up(most / 8192, 4));
+    const auto chunk = [&](int inputs) { return std::max(least, int(kChunkBytes / (item * inputs)) / 4 * 4); };
     hidden_chunk_ = chunk(s.hidden), heads_chunk_ = chunk(heads), inner_chunk_ = chunk(s.inner);
     const size_t longest_chunk =
         round_up(std::max({hidden_chunk_, heads_chunk_, inner_chunk_}), kLanes) * size_t(rows);
@@ -388,56 +414,71 @@ class Team {
     if (buffer.size() < size) buffer.resize(size);
   }
 
-  void compute(int index) {
-    if (step_.shape->bfloat16)
-      compute<Bfloat16>(own_[index]);
-    else
-      compute<float>(own_[index]);
-  }
+  // The phases of a layer: queries, keys and values; attention; its projection; into the MLP; out of it. In parallel
+  // blocks the MLP goes along with the projections of the attention.
+  int stages() const { return step_.shape->parallel ? 3 : 5; }
 
-  template <typename T>
-  void compute(Own &own) {
-    // Own copies of what is read after the last barrier, when the next step may already be under way.
-    const Shape s = *step_.shape;
-    const int layer_count = step_.layer_count;
-    for (int i = 0; i < layer_count; i++) {
-      const Layer &layer = *step_.layers[i];
-      normalise_rows(layer.attention_norm, layer.attention_norm_bias, s.attention_eps, own.attention_input);
-      if (s.parallel) normalise_rows(layer.mlp_norm, layer.mlp_norm_bias, s.mlp_eps, own.mlp_input);
-      const int all = (s.heads + 2 * s.kv_heads) * s.head_dim;
-      const int qkv_chunks = (all + hidden_chunk_ - 1) / hidden_chunk_;
-      const int up_chunks = (s.inner + hidden_chunk_ - 1) / hidden_chunk_;
-      share(qkv_chunks + (s.parallel ? up_chunks : 0), [&](int chunk) {
-        if (chunk < qkv_chunks)
-          project_qkv<T>(own, layer, chunk * hidden_chunk_, std::min(all, (chunk + 1) * hidden_chunk_));
-        else
-          project_up<T>(own, layer, chunk - qkv_chunks);
-      });
-      share(step_.sequence_count * s.kv_heads, [&](int unit) { attend<T>(own, i, unit); });
-      const int outputs = s.hidden, chunk_rows = s.parallel ? std::min(heads_chunk_, inner_chunk_) : heads_chunk_;
-      share((outputs + chunk_rows - 1) / chunk_rows, [&](int chunk) {
-        const int begin = chunk * chunk_rows, end = std::min(outputs, begin + chunk_rows);
-        add<T>(own, layer.out, layer.out_bias, mixed_, s.heads * s.head_dim, begin, end);
-        if (s.parallel) add<T>(own, layer.down, layer.down_bias, inner_, s.inner, begin, end);
-      });
-      if (s.parallel) continue;
-      normalise_rows(layer.mlp_norm, layer.mlp_norm_bias, s.mlp_eps, own.mlp_input);
-      share(up_chunks, [&](int chunk) { project_up<T>(own, layer, chunk); });
-      share((outputs + inner_chunk_ - 1) / inner_chunk_, [&](int chunk) {
-        const int begin = chunk * inner_chunk_, end = std::min(outputs, begin + inner_chunk_);
-        add<T>(own, layer.down, layer.down_bias, inner_, s.inner, begin, end);
-      });
+  uint32_t chunks(int phase) const {
+    const Shape &s = *step_.shape;
+    switch (phase % stages()) {
+      case 0: return uint32_t(qkv_chunks() + (s.parallel ? up_chunks() : 0));
+      case 1: return uint32_t(step_.sequence_count * s.kv_heads);
+      case 2: return uint32_t(count(s.hidden, out_chunk()));
+      case 3: return uint32_t(up_chunks());
+      default: return uint32_t(count(s.hidden, inner_chunk_));
     }
   }
 
-  // Call `work` with every number below `count`, once in the whole team; return when all are done.
-  template <typename F>
-  void share(int count, F work) {
-    for (int item; (item = next_.fetch_add(1, std::memory_order_relaxed)) < count;) work(item);
-    barrier_.wait([this] { next_.store(0, std::memory_order_relaxed); });
+  static int count(int rows, int chunk) { return (rows + chunk - 1) / chunk; }
+  int all() const { return (step_.shape->heads + 2 * step_.shape->kv_heads) * step_.shape->head_dim; }
+  int qkv_chunks() const { return count(all(), hidden_chunk_); }
+  int up_chunks() const { return count(step_.shape->inner, hidden_chunk_); }
+  int out_chunk() const { return step_.shape->parallel ? std::min(heads_chunk_, inner_chunk_) : heads_chunk_; }
+
+  template <typename T>
+  void compute(Own &own, uint32_t phase, int chunk) {
+    const Shape &s = *step_.shape;
+    const int since = int(phase - step_.first_phase), index = since / stages();
+    const Layer &layer = *step_.layers[index];
+    switch (since % stages()) {
+      case 0:
+        if (chunk >= qkv_chunks()) {
+          need_mlp_input(own, layer, phase);
+          return project_up<T>(own, layer, chunk - qkv_chunks());
+        }
+        need_attention_input(own, layer, phase);
+        return project_qkv<T>(own, layer, chunk * hidden_chunk_, std::min(all(), (chunk + 1) * hidden_chunk_));
+      case 1:
+        return attend<T>(own, index, chunk);
+      case 2: {
+        const int begin = chunk * out_chunk(), end = std::min(s.hidden, begin + out_chunk());
+        add<T>(own, layer.out, layer.out_bias, mixed_, s.heads * s.head_dim, begin, end);
+        if (s.parallel) add<T>(own, layer.down, layer.down_bias, inner_, s.inner, begin, end);
+        return;
+      }
+      case 3:
+        need_mlp_input(own, layer, phase);
+        return project_up<T>(own, layer, chunk);
+      default: {
+        const int begin = chunk * inner_chunk_, end = std::min(s.hidden, begin + inner_chunk_);
+        add<T>(own, layer.down, layer.down_bias, inner_, s.inner, begin, end);
+      }
+    }
   }
 
-  // Every thread does this for itself: it costs less than another barrier.
+  // Every thread normalises the hidden states for itself: it costs less than another phase.
+  void need_attention_input(Own &own, const Layer &layer, uint32_t phase) {
+    if (own.attention_phase == phase) return;
+    own.attention_phase = phase;
+    normalise_rows(layer.attention_norm, layer.attention_norm_bias, step_.shape->attention_eps, own.attention_input);
+  }
+
+  void need_mlp_input(Own &own, const Layer &layer, uint32_t phase) {
+    if (own.mlp_phase == phase) return;
+    own.mlp_phase = phase;
+    normalise_rows(layer.mlp_norm, layer.mlp_norm_bias, step_.shape->mlp_eps, own.mlp_input);
+  }
+
   void normalise_rows(const float *weight, const float *bias, float eps, std::vector<float> &to) {
     const int hidden = step_.shape->hidden;
     for (int m = 0; m < step_.rows; m++)
@@ -559,14 +600,13 @@ class Team {
     mix_by[count - 1](scores, stride_, values, dim, total, mixed);
   }
 
-  const int size_;
-  Barrier barrier_;
   std::vector<Own> own_;
   std::vector<float> qkv_, mixed_, inner_;
   int stride_ = 0, hidden_chunk_ = 0, heads_chunk_ = 0, inner_chunk_ = 0;
   Step step_{};
-  bool stopped_ = false;
-  alignas(64) std::atomic<int> next_{0};
+  std::atomic<bool> stopped_{false};
+  alignas(64) std::atomic<uint64_t> ticket_{0};
+  alignas(64) std::atomic<uint32_t> done_{0};
   alignas(64) std::atomic<unsigned> epoch_{0};
   std::vector<std::thread> threads_;
 };
@@ -592,7 +632,7 @@ int32_t plumised_step(void *team, const PlumisedShape *shape, const PlumisedLaye
   int rows = 0;
   for (int i = 0; i < sequence_count; i++) rows += sequences[i].length;
   try {
-    static_cast<Team *>(team)->run({shape, layers, layer_count, sequences, sequence_count, rows, x});
+    static_cast<Team *>(team)->run({shape, layers, layer_count, sequences, sequence_count, rows, x, 0});
     return 0;
   } catch (...) {
     return 1;
