@@ -59,12 +59,16 @@ def keep_capabilities(kept: int) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     sets = (_Capabilities * 2)()
     _result(int(_libc.capget(header, sets)))
+    surplus = False
     for half, each in enumerate(sets):
         bits = kept >> 32 * half & 0xFFFFFFFF
+        surplus |= bool((each.effective | each.permitted | each.inheritable) & ~bits)
         each.effective &= bits
         each.permitted &= bits
         each.inheritable &= bits
-    _result(int(_libc.capset(header, sets)))
+    # Who has none need not be allowed to give any up: a unit's filter may well forbid it.
+    if surplus:
+        _result(int(_libc.capset(header, sets)))
 
 
 def _result(value: int) -> int:
