@@ -33,7 +33,11 @@ _LONGEST_NAME: Final = 60
 
 _COMMON: Final = (
     (
-        re.compile(r"[ \t]*Apache License\s+Version 2\.0, January 2004.*?END OF TERMS AND CONDITIONS", re.DOTALL),
+        re.compile(
+            r"[ \t]*Apache License\s+Version 2\.0, January 2004.*?or additional\s+liability\."
+            r"(\s+END OF TERMS AND CONDITIONS)?",
+            re.DOTALL,
+        ),
         "Apache-2.0",
     ),
     (re.compile(r"[ \t]*GNU GENERAL PUBLIC LICENSE\s+Version 3.*?END OF TERMS AND CONDITIONS", re.DOTALL), "GPL-3"),
