@@ -26,6 +26,7 @@ SUITE = "bookworm"
 _DEBIAN_SOURCES = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
 _BOOTSTRAP_TIMEOUT_S = 900.0
 _BUILD_TIMEOUT_S = 900.0
+_OTHERS_KEPT = 3
 
 
 class ImageError(Exception):
@@ -117,8 +118,8 @@ class ImageStore:
 
     def _remove_older(self, stem: str, kept: str) -> None:
         names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", stem).split()
-        # Newest first; the one before this may be another checkout's.
-        for name in [name for name in names if name != kept][1:]:
+        # Newest first; the others may be those of another checkout, which is about to boot them.
+        for name in [name for name in names if name != kept][_OTHERS_KEPT:]:
             _try("docker", "image", "rm", name)
 
     def made(self, name: str, build: Callable[[], None]) -> str:
