@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from plumised.config import ConfigError
 from plumised.events import LogEvent, told
-from plumised.observe.control_client import ReloadRefusedError
+from plumised.observe.control_client import ControlError, ReloadRefusedError
 from plumised.observe.journal import SOCKET
 from plumised.observe.logs import Form, form_of, handler_for
 from plumised.observe.redaction import Redactor
@@ -42,7 +42,8 @@ def complain(error: PlumisedError, context: Context, journal: Path = SOCKET) -> 
             "pathname": __file__,
             "funcName": complain.__name__,
         }
-        extra = told(LogEvent.COMMAND_FAILED, reason=error.code, keys=keys)
+        reason = error.reason if isinstance(error, ControlError) else error.code
+        extra = told(LogEvent.COMMAND_FAILED, reason=reason, keys=keys)
         handler.handle(logging.makeLogRecord({**attributes, **extra}))
     handler.close()
 

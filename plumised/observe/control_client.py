@@ -24,9 +24,20 @@ MAX_ANSWER_BYTES = 4 << 20
 
 
 class ControlError(PlumisedError):
-    """The daemon refused what was asked, or its answer makes no sense."""
+    """The daemon refused what was asked, or its answer makes no sense.
+
+    Attributes:
+        reason: the code that the daemon gave; that of this class where it gave none.
+    """
 
     code = "control-refused"
+
+    def __init__(self, message: str, remedy: str, reason: str | None = None) -> None:
+        super().__init__(message, remedy)
+        self.reason = reason or self.code
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.reason}). {self.remedy}"
 
 
 class NoDaemonError(PlumisedError):
@@ -196,6 +207,7 @@ def _refusal(status: int, body: str) -> PlumisedError:
     try:
         answer = json.loads(body)
         message, remedy = str(answer["message"]), str(answer["remedy"])
+        code = str(answer["code"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return ControlError(
             f"The daemon answered {status} in a form that this program does not know",
@@ -205,4 +217,4 @@ def _refusal(status: int, body: str) -> PlumisedError:
         return ReloadRefusedError(message, remedy, tuple(str(reason) for reason in answer.get("reasons", ())))
     if status == http.HTTPStatus.REQUEST_TIMEOUT:
         return ControlTimeoutError(message, remedy)
-    return ControlError(message, remedy)
+    return ControlError(message, remedy, code)

@@ -225,7 +225,7 @@ async def test_a_reload_that_something_else_hinders_is_no_mistake_of_the_operato
 ) -> None:
     node.reloaded = ReloadBusyError("Two are under way", "Wait.")
     assert await plumised("reload", "--socket", str(path)) == 70
-    assert "Two are under way" in capsys.readouterr().err
+    assert capsys.readouterr().err == "plumised: Two are under way (reload-busy). Wait.\n"
 
 
 @pytest.mark.usefixtures("server")
