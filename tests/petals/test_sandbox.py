@@ -17,6 +17,7 @@ from plumised.ipc.messages import LayerName, Sandbox
 from plumised.petals.sandbox.calls import SandboxError
 from plumised.petals.sandbox.landlock import NEWEST_ABI, kernel_abi
 from tests.petals.escapes import DONE, MARK
+from tests.petals.hub import Hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,6 +252,18 @@ def test_with_debian_12s_landlock_a_real_model_is_served(
     engine.online()
     assert client.forward(prefix="older", batch=1, length=3) == [1, 3, 64]
     assert not active(sandbox_of(engine))["signals"]
+
+
+@confined
+def test_with_the_oldest_landlock_which_moves_nothing_between_directories_a_model_is_fetched(
+    ground: Ground, llama: Path
+) -> None:
+    with Hub({"tiny/llama": llama}) as hub:
+        engine = ground.engine(
+            {"abi": 1, "serve": True}, model="tiny/llama", offline=False, hub_url=hub.url, prefix=None
+        )
+        assert engine.online().total_blocks == 3
+    assert active(sandbox_of(engine))["files"]
 
 
 @confined

@@ -103,7 +103,7 @@ def _link_targets(directory: str) -> Iterator[str]:
                 return
             path = os.path.join(root, name)  # noqa: PTH118 -- thousands of them
             if os.path.islink(path):  # noqa: PTH114 -- as above
-                yield _resolved(path)
+                yield os.path.realpath(path)
 
 
 def _no_new_privileges() -> Layer:
@@ -144,4 +144,5 @@ def _resolve(grant: landlock.Grant) -> landlock.Grant:
 
 
 def _resolved(path: str) -> str:
-    return os.path.realpath(path)
+    # What no text can hold could not be told to the daemon.
+    return os.fsencode(os.path.realpath(path)).decode(errors="replace")
