@@ -62,7 +62,9 @@ class Repository:
 def use_command(place: str) -> str:
     """The shell line that has a host install from the repository at that place, and from nowhere else."""
     source = f"deb [trusted=yes] file:{place} ./"
-    return f"echo '{source}' > /etc/apt/sources.list.d/test.list && apt-get -q update"
+    # What apt knows of another build of the repository, which an image has kept, it would go on believing.
+    forget = "rm -rf /var/lib/apt/lists/*"
+    return f"echo '{source}' > /etc/apt/sources.list.d/test.list && {forget} && apt-get -q update"
 
 
 def use(host: Host, place: str = PLACE) -> None:
