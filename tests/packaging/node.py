@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.devnet.node import toml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tests.hosts.host import Host, Result
     from tests.packaging.devnet import HostsDevnet
@@ -27,9 +27,20 @@ Tables = dict[str, dict[str, object]]
 
 
 def settings(
-    devnet: HostsDevnet, blocks: str = f"0:{BLOCKS}", extra: Mapping[str, Mapping[str, object]] | None = None
+    devnet: HostsDevnet,
+    blocks: str = f"0:{BLOCKS}",
+    extra: Mapping[str, Mapping[str, object]] | None = None,
+    peers: Sequence[str] = (),
 ) -> Tables:
-    """A configuration for a node that begins a swarm and serves blocks of the checkpoint."""
+    """A configuration for a node that serves blocks of the checkpoint.
+
+    Args:
+        devnet: whose Oracle and chain it uses.
+        blocks: that it serves.
+        extra: tables that are merged over the rest.
+        peers: of the swarm that it joins; without them it begins one.
+    """
+    way_in: dict[str, object] = {"initial_peers": list(peers)} if peers else {"new_swarm": True}
     tables: Tables = {
         "engine": {
             "model": MODEL,
@@ -41,7 +52,7 @@ def settings(
             "threads": 1,
             "throughput_rps": 10.0,
         },
-        "swarm": {"listen": [f"/ip4/0.0.0.0/tcp/{PORT}"], "prefix": PREFIX, "use_relay": False, "new_swarm": True},
+        "swarm": {"listen": [f"/ip4/0.0.0.0/tcp/{PORT}"], "prefix": PREFIX, "use_relay": False, **way_in},
         "oracle": {"url": devnet.programs.oracle_url, "interval_s": 2.0},
         "chain": {"rpc_urls": [devnet.programs.rpc_url], "heartbeat_interval_s": 5.0},
     }

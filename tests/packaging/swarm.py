@@ -13,7 +13,6 @@ from tests.packaging.node import MODEL, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from concurrent.futures import Future
     from pathlib import Path
 
     from anyio.from_thread import BlockingPortal
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 _CHECKOUT = "/srv/checkout"
 _PYTHON = "/usr/lib/plumise-engine/bin/python"
+_BOOTSTRAP = "/run/bootstrap.addresses"
+_START_TIMEOUT_S = 120.0
 _TIMEOUT_S = 300.0
 
 
@@ -42,6 +43,16 @@ class SwarmClients:
         mounts: Mapping[str, Path] = {MODEL: model, f"{_CHECKOUT}/tests": ROOT / "tests"}
         with Host.booted(image, "client", network, Hardware(mounts=mounts)) as host:
             yield cls(host, portal, logs)
+
+    def bootstrap(self) -> list[str]:
+        """Addresses of a peer that serves nothing: a swarm whose only node goes away is found again through it."""
+        if self.host.run(f"test -e {_BOOTSTRAP}", check=False).status != 0:
+            program = f"{_PYTHON} -m tests.devnet.bootstrap {_BOOTSTRAP} /ip4/0.0.0.0/tcp/31300"
+            self.host.run(f"systemd-run --unit=bootstrap --working-directory={_CHECKOUT} {program}")
+        addresses = self.host.wait_for(
+            "the bootstrap peer is up", lambda host: host.run(f"cat {_BOOTSTRAP}", check=False).stdout, _START_TIMEOUT_S
+        )
+        return [address for address in addresses.split() if "/127.0.0.1/" not in address]
 
     @contextlib.contextmanager
     def swarm(self, peers: Sequence[str]) -> Iterator[SwarmClient]:
@@ -71,13 +82,9 @@ class SwarmClient:
     _portal: BlockingPortal
 
     def generate(self, ids: tuple[int, ...], tokens: int) -> Generation:
-        """Generate greedily."""
-        return self.begin(ids, tokens).result()
-
-    def begin(self, ids: tuple[int, ...], tokens: int) -> Future[Generation]:
-        """Begin to."""
+        """Generate greedily, over whatever happens to the nodes meanwhile."""
 
         async def generation() -> Generation:
             return await self._client.generate(Request(tokens, ids=ids), timeout_s=_TIMEOUT_S)
 
-        return self._portal.start_task_soon(generation)
+        return self._portal.call(generation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,19 +68,19 @@ class Upgrade:
 def upgrade(node: Node, devnet: HostsDevnet, clients: SwarmClients) -> Upgrade:
     """The upgrade, with the operator's edits in place and a client that never stops asking."""
     node.host.write(DROP_IN, "[Service]\nNice=1\n")
-    agent = node.serving(settings(devnet))
+    agent = node.serving(settings(devnet, peers=clients.bootstrap()))
     node.host.write(FRAGMENT, toml({"log": {"level": "debug"}}), mode="0640", owner="root:plumise")
     files = {path: node.host.read(path) for path in (DROP_IN, FRAGMENT, node.config_file)}
     pid = node.host.main_pid(node.unit)
     use(node.host)
     with clients.local() as local:
         expected = local.generate(PROMPT, TOKENS).ids
-    during = []
-    with clients.swarm(node.peers()) as client:
-        during.append(client.generate(PROMPT, TOKENS))
-        running = client.begin(PROMPT, TOKENS)
-        node.host.run(UNATTENDED, timeout_s=TIMEOUT_S)
-        during.append(running.result())
+    with clients.swarm(clients.bootstrap()) as client, ThreadPoolExecutor() as pool:
+        during = [client.generate(PROMPT, TOKENS)]
+        upgrading = pool.submit(node.host.run, UNATTENDED, timeout_s=TIMEOUT_S)
+        while not upgrading.done():
+            during.append(client.generate(PROMPT, TOKENS))
+        upgrading.result()
         node.wait_serving()
         during.append(client.generate(PROMPT, TOKENS))
     return Upgrade(agent, pid, files, tuple(during), expected)
