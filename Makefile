@@ -32,6 +32,7 @@ check: env ## style, types, import contracts
 	$(DEV)/bin/mypy
 	$(DEV)/bin/mypy --python-executable $(ENGINE_TEST)/bin/python --cache-dir .mypy_cache/engine \
 		plumised/petals/*.py plumised/petals/fast/*.py plumised/petals/sandbox/*.py tests/petals/*.py tests/petals/fast/*.py
+	$(DEV)/bin/mypy --strict --cache-dir .mypy_cache/debian debian/tools/bundled.py
 	$(DEV)/bin/lint-imports --no-cache
 
 # What boots hosts in containers.
@@ -72,13 +73,13 @@ bench: env ## what the daemon costs, idle and under load; writes build/bench-dae
 	@$(DEV)/bin/python -m tests.bench.daemon $(ARGS)
 
 .PHONY: deb
-deb: env ## both Debian packages and dist/apt, a repository of them
-	@requirements/debian-packages deb
+deb: ## both Debian packages and dist/apt, a repository of them
+	@requirements/debian-packages env deb
 	@debian/tools/make-deb dist
 
 .PHONY: deb-reproducible
 deb-reproducible: ## build plumise-node twice and compare
-	@requirements/debian-packages deb
+	@requirements/debian-packages env deb
 	@debian/tools/check-reproducible
 
 .PHONY: deb-lint

@@ -24,3 +24,6 @@ stage-engine:
 	rm $(ENGINE_STAGE)$(ENGINE_PREFIX)/lib/plumised/*.key
 	debian/tools/compile-environment $(ENGINE_STAGE) $(ENGINE_PREFIX)
 	debian/tools/describe-environment plumise-engine-petals $$(debian/tools/engine version) $(ENGINE_PREFIX) engine
+
+test-engine:
+	debian/tools/test-environment $(ENGINE_STAGE) $(ENGINE_PREFIX) tests/unit/petals tests/unit/ipc
