@@ -40,7 +40,9 @@ def test_the_architecture_lists_every_package() -> None:
 
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = {name for page in PAGES for name in re.findall(r"\bmake ([a-z0-9]+(?:-[a-z0-9]+)*)", page.read_text("utf-8"))}
+    named = {
+        name for page in PAGES for name in re.findall(r"\bmake ([a-z0-9]+(?:-[a-z0-9]+)*)", page.read_text("utf-8"))
+    }
 
     assert {name for name in targets - {"help"} if f"`make {name}`" not in DEVELOPMENT} == set()
     assert named - targets <= {"room"}, "a page names a target that the Makefile does not have"
