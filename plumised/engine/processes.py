@@ -56,6 +56,7 @@ class ProcessStat:
         session: its session's id.
         cpu_s: seconds of CPU that all its threads used, in user and kernel mode.
         io_bytes: bytes that it had read from and written to storage; 0 where that cannot be read.
+        threads: that it has; one that has ended still counts its first.
     """
 
     id: ProcessId
@@ -65,11 +66,13 @@ class ProcessStat:
     session: int
     cpu_s: float
     io_bytes: int
+    threads: int = 1
 
     @property
     def ended(self) -> bool:
         """Only its exit status is left."""
-        return self.state in {"Z", "X", "x"}
+        # The state is that of the first thread, which the others may outlive.
+        return self.state in {"Z", "X", "x"} and self.threads <= 1
 
 
 def read_process(pid: int) -> ProcessStat | None:
@@ -89,6 +92,7 @@ def read_process(pid: int) -> ProcessStat | None:
         session=int(fields[3]),
         cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
         io_bytes=_io_bytes(pid),
+        threads=int(fields[17]),
     )
 
 

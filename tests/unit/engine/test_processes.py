@@ -1,8 +1,11 @@
 """What the kernel says of processes, and signals that reach the right one."""
 
+import asyncio
 import os
 import signal
 import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from plumised.engine.processes import (
     OOM_SCORE_ADJ,
     ProcessId,
+    end_all,
     engine_processes,
     identify,
     offer_to_oom_killer,
@@ -22,6 +26,7 @@ from plumised.engine.processes import (
 )
 
 LIFE = uuid.uuid4().hex
+PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -67,6 +72,23 @@ def test_a_process_that_was_not_reaped_has_ended(sleeper: subprocess.Popen[bytes
     found = read_process(sleeper.pid)
     assert found is not None
     assert found.ended
+
+
+async def test_a_process_whose_first_thread_has_left_is_alive_and_is_ended_with_the_others() -> None:
+    leaving = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", leaving], start_new_session=True) as process:
+        deadline = time.monotonic() + PATIENCE_S
+        while (found := read_process(process.pid)) is not None and found.state != "Z":
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert found is not None
+        assert not found.ended
+        assert await end_all(process.pid, LIFE, process.pid, PATIENCE_S, time.monotonic) == ()
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL
 
 
 def test_an_engine_is_found_by_its_session_and_by_its_environment(sleeper: subprocess.Popen[bytes]) -> None:
