@@ -241,10 +241,27 @@ def offer_to_oom_killer(pid: int) -> None:
 
 
 def oom_kills(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """How many processes of this process's control group the kernel killed for want of memory; 0 if it does not say."""
+    """How many processes of this process's control group the kernel killed for want of memory; 0 if it does not say.
+
+    The memory controller may be in either version of control groups, whatever the other one has.
+    """
     try:
-        group = membership.read_text().strip().rpartition("::")[2]
-        lines = (root / group.lstrip("/") / "memory.events").read_text().splitlines()
+        groups = [line.split(":", 2) for line in membership.read_text().splitlines()]
+    except OSError:
+        return 0
+    counters = [
+        root / "memory" / group.lstrip("/") / "memory.oom_control"
+        if "memory" in controllers.split(",")
+        else root / group.lstrip("/") / "memory.events"
+        for _, controllers, group in groups
+        if controllers == "" or "memory" in controllers.split(",")
+    ]
+    return sum(_oom_kills(counter) for counter in counters)
+
+
+def _oom_kills(counter: Path) -> int:
+    try:
+        lines = counter.read_text().splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

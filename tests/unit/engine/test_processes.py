@@ -141,3 +141,14 @@ def test_kills_for_want_of_memory_are_read_from_the_control_group(tmp_path: Path
     membership.write_text("0::/system.slice/plumised.service\n")
     assert oom_kills(tmp_path, membership) == 2
     assert oom_kills(tmp_path / "nowhere", membership) == 0
+
+
+def test_kills_are_read_from_the_memory_controller_of_version_1_as_well(tmp_path: Path) -> None:
+    group = tmp_path / "memory" / "system.slice" / "plumised.service"
+    group.mkdir(parents=True)
+    (group / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 4\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text(
+        "4:memory:/system.slice/plumised.service\n1:name=systemd:/a\n0::/system.slice/plumised.service\n"
+    )
+    assert oom_kills(tmp_path, membership) == 4
