@@ -135,7 +135,9 @@ def test_the_status_says_which_layers_confine_the_engine(node: Node) -> None:
 
 def test_from_inside_the_engine_no_secret_and_no_part_of_the_daemon_can_be_reached(node: Node) -> None:
     node.host.run(f"cp {TESTS}/petals/escapes.py {ENGINE_SITE}/escapes.py")
-    node.host.write(f"{ENGINE_SITE}/sitecustomize.py", INTRUDER)
+    node.host.write(f"{ENGINE_SITE}/intruder.py", INTRUDER)
+    # Debian has a sitecustomize of its own, which comes first.
+    node.host.write(f"{ENGINE_SITE}/intruder.pth", "import intruder\n")
 
     node.plumised("restart-engine")
 
@@ -144,7 +146,7 @@ def test_from_inside_the_engine_no_secret_and_no_part_of_the_daemon_can_be_reach
         lambda host: host.run(f"cat {FOUND}", check=False).stdout,
         timeout_s=120,
     )
-    node.host.run(f"rm {ENGINE_SITE}/sitecustomize.py {ENGINE_SITE}/escapes.py")
+    node.host.run(f"rm {ENGINE_SITE}/intruder.pth {ENGINE_SITE}/intruder.py {ENGINE_SITE}/escapes.py")
     node.wait_serving()
     succeeded = {what for what, outcome in json.loads(found).items() if outcome == DONE}
     assert "create in its own" in succeeded
