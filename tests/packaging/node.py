@@ -111,7 +111,11 @@ class Node:
         return status
 
     def wait_serving(self) -> None:
-        """Wait until the node serves; what its journal says is in the error."""
+        """Wait until the daemon is up and serves; what its journal says is in the error."""
+        state = {"ActiveState": "active"}
+        self.host.wait_for(
+            f"{self.unit} is up", lambda host: host.show(self.unit, "ActiveState") == state, _SERVING_TIMEOUT_S
+        )
         waited = self.plumised(
             f"wait --for serving --timeout {_SERVING_TIMEOUT_S:g}", check=False, timeout_s=_SERVING_TIMEOUT_S + 30
         )

@@ -27,7 +27,7 @@ ENGINE_SITE = "/usr/lib/plumise-engine/lib/python3.11/site-packages"
 TESTS = "/srv/checkout/tests"
 FOUND = "/var/cache/plumise/escapes.json"
 OWN = "/var/cache/plumise"
-WATCHDOG_S = 5
+WATCHDOG_S = 15
 SIGNALS = {"the daemon's signal", "the daemon's signal by descriptor"}
 """What the sandbox cannot refuse before Linux 6.12."""
 
