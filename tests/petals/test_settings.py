@@ -137,3 +137,8 @@ def test_hub_and_threads_are_set_only_where_the_job_says_so(job: EngineJob) -> N
     assert {"HF_ENDPOINT", "OMP_NUM_THREADS"}.isdisjoint(library_environment(job))
     variables = library_environment(replace(job, hub_url="http://hub.example", threads=3))
     assert (variables["HF_ENDPOINT"], variables["OMP_NUM_THREADS"]) == ("http://hub.example", "3")
+
+
+def test_torch_s_threads_sleep_where_the_fast_path_has_its_own(job: EngineJob) -> None:
+    assert library_environment(replace(job, fast_path=True))["OMP_WAIT_POLICY"] == "passive"
+    assert "OMP_WAIT_POLICY" not in library_environment(replace(job, fast_path=False))

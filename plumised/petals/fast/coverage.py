@@ -20,6 +20,7 @@ class Request:
     """One inference step, as far as it matters who computes it.
 
     Attributes:
+        batch: sequences side by side.
         rows: batch size times sequence length.
         fused: every block of the step is one that `fusing.fuse` takes.
         fits: hidden states and caches have the shapes and types that the blocks take.
@@ -29,6 +30,7 @@ class Request:
         adapter: an adapter is active.
     """
 
+    batch: int
     rows: int
     fused: bool
     fits: bool
@@ -39,7 +41,9 @@ class Request:
 
 
 KERNEL_ROWS: Final = 8
-"""Most rows of a step for the kernel; longer ones are matrix products, which torch's libraries do better."""
+"""Rows that the kernel computes in one pass over the weights."""
+LONGEST_FOR_KERNEL: Final = 32
+"""Rows of a step beyond which torch's matrix products are worth their threads, which wait for each other."""
 
 
 def covers(request: Request) -> bool:
@@ -52,4 +56,5 @@ def choose(request: Request) -> Path:
     """Who computes the step."""
     if not covers(request):
         return Path.PETALS
-    return Path.KERNEL if request.native and request.rows <= KERNEL_ROWS else Path.EAGER
+    short = request.batch <= KERNEL_ROWS and request.rows <= LONGEST_FOR_KERNEL
+    return Path.KERNEL if request.native and short else Path.EAGER

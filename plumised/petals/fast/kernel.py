@@ -149,14 +149,22 @@ class KernelSpan:
         self._layers = (ctypes.c_void_p * len(layers))(*(ctypes.addressof(layer) for layer in layers))
 
     def compute(self, hidden: Tensor, caches: Sequence[Cache], prefix: int) -> Tensor:
-        """As `eager.compute`, for at most `KERNEL_ROWS` rows; the caches are contiguous.
+        """As `eager.compute`, for a batch of at most `KERNEL_ROWS`, in as many passes as it takes; contiguous caches.
 
         Raises:
-            MemoryError: there is no memory for it, or no thread; nothing was changed.
+            MemoryError: there is no memory for it, or no thread.
         """
         batch, length, _ = hidden.shape
-        if batch * length > KERNEL_ROWS:
-            raise ValueError(f"{batch * length} rows are more than the kernel takes")
+        if batch > KERNEL_ROWS:
+            raise ValueError(f"{batch} sequences are more than the kernel takes")
+        at_once = KERNEL_ROWS // batch
+        passes = [
+            self._pass(hidden[:, done : done + at_once], caches, prefix + done) for done in range(0, length, at_once)
+        ]
+        return passes[0] if len(passes) == 1 else torch.cat(passes, dim=1)
+
+    def _pass(self, hidden: Tensor, caches: Sequence[Cache], prefix: int) -> Tensor:
+        batch, length, _ = hidden.shape
         match self._positions:
             case Rotary() as rotary:
                 cos, sin = rotary.tables(prefix + length)

@@ -73,6 +73,7 @@ class FastInferenceStep(_MergedInferenceStep):
         with backends[0].memory_cache.use_cache(*handles) as tensors:
             caches = list(zip(tensors[::2], tensors[1::2], strict=True))
             request = Request(
+                batch=hidden_states.shape[0],
                 rows=hidden_states.shape[0] * hidden_states.shape[1],
                 fused=len(blocks) == len(backends) == len(caches),
                 fits=fits(hidden_states, blocks, caches, inference_infos[0].prefix_length),

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from plumised.petals.fast.coverage import KERNEL_ROWS, Path, Request, choose, covers
+from plumised.petals.fast.coverage import KERNEL_ROWS, LONGEST_FOR_KERNEL, Path, Request, choose, covers
 
-PLAIN = Request(rows=1, fused=True, fits=True, native=True, prompts=False, reorders=False, adapter=False)
+PLAIN = Request(batch=1, rows=1, fused=True, fits=True, native=True, prompts=False, reorders=False, adapter=False)
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,13 @@ def test_petals_computes_what_is_not_covered(request_: Request) -> None:
 
 def test_the_kernel_computes_short_steps() -> None:
     assert choose(PLAIN) is Path.KERNEL
-    assert choose(replace(PLAIN, rows=KERNEL_ROWS)) is Path.KERNEL
+    assert choose(replace(PLAIN, rows=LONGEST_FOR_KERNEL)) is Path.KERNEL
+    assert choose(replace(PLAIN, batch=KERNEL_ROWS, rows=KERNEL_ROWS)) is Path.KERNEL
 
 
-def test_torch_computes_long_steps() -> None:
-    assert choose(replace(PLAIN, rows=KERNEL_ROWS + 1)) is Path.EAGER
+def test_torch_computes_long_and_broad_steps() -> None:
+    assert choose(replace(PLAIN, rows=LONGEST_FOR_KERNEL + 1)) is Path.EAGER
+    assert choose(replace(PLAIN, batch=KERNEL_ROWS + 1, rows=KERNEL_ROWS + 1)) is Path.EAGER
 
 
 def test_torch_computes_what_the_kernel_cannot() -> None:

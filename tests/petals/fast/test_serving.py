@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ from plumised.petals.progress_counter import RuntimeProgress
 from tests.petals.fast.random_blocks import Shape, config_of, empty_cache, make_block, shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NOTHING: Final = torch.empty(0)
@@ -63,6 +65,10 @@ class Served:
             tensors = empty_cache(backend.config, batch, CAPACITY, backend.dtype)
             cache._allocated_tensors |= {2 * i: tensors[0], 2 * i + 1: tensors[1]}
         self.cache = cache
+
+    def close(self) -> None:
+        for backend in self._backends.values():
+            backend.shutdown()
 
     def ask(self, ask: Ask, hidden: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
         names = list(self._backends)[ask.first : ask.last]
@@ -113,6 +119,13 @@ def stock(shape: Shape, batch: int, **options: Any) -> Served:
     return Served(backends, _MergedInferenceStep(backends), batch)
 
 
+@pytest.fixture(autouse=True)
+def _closed_pipes() -> Iterator[None]:
+    """Every backend has a dozen pipes, which close when it is collected."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(scope="module", params=["kernel", "torch"])
 def kernel(request: pytest.FixtureRequest, libraries: Path) -> Any:
     return load_kernel(2, libraries) if request.param == "kernel" else None
@@ -130,6 +143,8 @@ def compare(shape: Shape, batch: int, session: list[Ask], kernel: Any, seed: int
         torch.testing.assert_close(result, wanted, rtol=2e-4, atol=5e-5)
     for handle, tensor in petals.cache._allocated_tensors.items():
         torch.testing.assert_close(ours.cache._allocated_tensors[handle], tensor, rtol=2e-4, atol=5e-5)
+    ours.close()
+    petals.close()
     return progress.blocks
 
 
