@@ -69,8 +69,9 @@ crediting: env ## 200 sessions while engines, daemons and the Oracle are killed;
 	@$(DEV)/bin/python -m tests.e2e.live_crediting $(ARGS)
 
 .PHONY: bench
-bench: env ## what the daemon costs, idle and under load; writes build/bench-daemon.json
+bench: env ## what the daemon costs, and what two nodes serve; writes build/bench-daemon.json and build/bench.json
 	@$(DEV)/bin/python -m tests.bench.daemon $(ARGS)
+	@$(DEV)/bin/python -m tests.bench.engine
 
 .PHONY: deb
 deb: ## both Debian packages and dist/apt, a repository of them
