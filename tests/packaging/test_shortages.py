@@ -52,8 +52,9 @@ def test_an_engine_that_the_memory_limit_ends_is_named_and_the_daemon_lives(
         node.start()
         daemon = host.main_pid(node.unit)
 
-        host.wait_for("the cause is in the status", lambda _: "oom-killed" in node.problems(), timeout_s=NOTICED_S)
+        failure = host.wait_for("the cause is in the status", lambda _: node.engine()["failure"], timeout_s=NOTICED_S)
 
+        assert failure["code"] == "oom-killed"
         assert host.main_pid(node.unit) == daemon
         assert any("oom-killed" in message for message in node.messages())
 
