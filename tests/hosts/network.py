@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from docker.errors import NotFound
 from testcontainers.core.network import Network as ContainerNetwork
 
 from tests.hosts.docker_cli import docker
@@ -36,8 +37,13 @@ class Network:
     @contextlib.contextmanager
     def made(cls) -> Iterator[Network]:
         """A network of its own: hosts in it reach each other by name, and this machine, and nothing else."""
-        with ContainerNetwork(docker_network_kw={"internal": True, "labels": labels()}) as network:
+        network = ContainerNetwork(docker_network_kw={"internal": True, "labels": labels()}).create()
+        try:
             yield cls(network.name, _gateway(network.name), network)
+        finally:
+            # Each directory of tests has the fixtures of its own, and the first that ends takes away everybody's.
+            with contextlib.suppress(NotFound):
+                network.remove()
 
     def plug(self, container: DockerContainer, alias: str) -> None:
         """Have a container that has not been started be in the network, reachable by `alias`."""

@@ -76,7 +76,8 @@ def agent(node: Node, installation: Result, devnet: HostsDevnet) -> str:
 def test_after_the_three_commands_the_status_line_shows_the_serving_span(node: Node, agent: str) -> None:
     del agent
 
-    assert node.status_text().startswith(f"Serving blocks 0:{BLOCKS} of {BLOCKS} of {MODEL}")
+    serving = f"Serving blocks 0:{BLOCKS} of {BLOCKS} of {MODEL}"
+    node.host.wait_for("the status line shows the span", lambda _: node.status_text().startswith(serving))
     assert f"blocks 0:{BLOCKS}" in node.host.systemctl("status", node.unit).stdout
 
 
