@@ -8,7 +8,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from docker.errors import NotFound
 from testcontainers.core.network import Network as ContainerNetwork
 
 from tests.hosts.docker_cli import docker
@@ -42,7 +41,7 @@ class Network:
             yield cls(network.name, _gateway(network.name), network)
         finally:
             # Each directory of tests has the fixtures of its own, and the first that ends takes away everybody's.
-            with contextlib.suppress(NotFound):
+            if network.name in docker("network", "ls", "--format", "{{.Name}}").split():
                 network.remove()
 
     def plug(self, container: DockerContainer, alias: str) -> None:
