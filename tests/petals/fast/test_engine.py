@@ -47,7 +47,8 @@ def test_a_session_gives_what_the_model_s_blocks_give(engine: EngineProcess, mod
             block = load_pretrained_block(str(model), index, torch_dtype=torch.float32)
             # Alone: without a past, Petals' Llama takes a single sequence only.
             states = torch.cat([block(sequence[None])[0] for sequence in states])
-    torch.testing.assert_close(received, states, rtol=1e-4, atol=1e-4)
+    # The states of these random weights spread to 16; Petals' own path differs from its blocks by 1.4e-4.
+    torch.testing.assert_close(received, states, rtol=1e-4, atol=1e-3)
     assert _has_kernel(engine) == engine.job.fast_path
 
 
