@@ -47,8 +47,9 @@ def test_a_session_gives_what_the_model_s_blocks_give(engine: EngineProcess, mod
             block = load_pretrained_block(str(model), index, torch_dtype=torch.float32)
             # Alone: without a past, Petals' Llama takes a single sequence only.
             states = torch.cat([block(sequence[None])[0] for sequence in states])
-    # The states of these random weights spread to 16; Petals' own path differs from its blocks by 1.4e-4.
-    torch.testing.assert_close(received, states, rtol=1e-4, atol=1e-3)
+    # Small elements are sums of large ones: these random weights spread the states to 16, and float32 in another order
+    # is off by 1.7e-4 there, by 1.4e-4 on Petals' own path.
+    torch.testing.assert_close(received, states, rtol=1e-4, atol=6e-5 * float(states.abs().max()))
     assert _has_kernel(engine) == engine.job.fast_path
 
 

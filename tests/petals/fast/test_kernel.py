@@ -81,10 +81,10 @@ def test_float32_differs_by_rounding_only(
         before = chunk.clone()
         wanted, result, own = both(kernel, span, filled, chunk, prefix)
         # Sums of a few hundred terms in another order, through up to three blocks.
-        torch.testing.assert_close(result, wanted, rtol=2e-4, atol=2e-4)
+        torch.testing.assert_close(result, wanted, rtol=2e-4, atol=2e-5)
         for (keys, values), (wanted_keys, wanted_values) in zip(own, filled, strict=True):
-            torch.testing.assert_close(keys, wanted_keys, rtol=2e-4, atol=2e-4)
-            torch.testing.assert_close(values, wanted_values, rtol=2e-4, atol=2e-4)
+            torch.testing.assert_close(keys, wanted_keys, rtol=2e-4, atol=2e-5)
+            torch.testing.assert_close(values, wanted_values, rtol=2e-4, atol=2e-5)
         assert torch.equal(chunk, before)
         prefix += length
 
@@ -122,7 +122,7 @@ def test_real_widths_and_a_long_context(kernel: Kernel, family: str) -> None:
     with torch.inference_mode():
         eager.compute(span, hidden[:, :1000], filled, 0)
     wanted, result, _ = both(kernel, span, filled, hidden[:, 1000:], 1000)
-    torch.testing.assert_close(result, wanted, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(result, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_scores_far_apart_do_not_overflow(kernel: Kernel) -> None:
