@@ -113,13 +113,7 @@ def replace_secret_file(path: Path, content: bytes) -> None:
         SecretFileError: the directory is not writable, or the disk is full; the file is as before.
     """
     try:
-        with ExitStack() as cleanup:
-            owner = path.stat()
-            complete = _complete(path, content, cleanup)
-            if os.geteuid() == 0:
-                os.chown(complete, owner.st_uid, owner.st_gid)
-            complete.replace(path)
-        _sync_directory(path.parent)
+        _put(path, content, path.stat())
     except OSError as error:
         raise SecretFileError(
             f"{path} cannot be replaced: {error.strerror}", f"Make {path.parent} a directory that this account can use."
@@ -136,18 +130,22 @@ def put_secret_file(path: Path, content: bytes, *, like: Path | None = None) -> 
         SecretFileError: the directory is missing, not writable, or the disk is full.
     """
     try:
-        with ExitStack() as cleanup:
-            complete = _complete(path, content, cleanup)
-            model = next((file for file in (path, like) if file is not None and file.exists()), None)
-            if model is not None and os.geteuid() == 0:
-                owner = model.stat()
-                os.chown(complete, owner.st_uid, owner.st_gid)
-            complete.replace(path)
-        _sync_directory(path.parent)
+        model = next((file for file in (path, like) if file is not None and file.exists()), None)
+        _put(path, content, model.stat() if model is not None else None)
     except OSError as error:
         raise SecretFileError(
             f"{path} cannot be written: {error.strerror}", f"Make {path.parent} a directory that this account can use."
         ) from None
+
+
+def _put(path: Path, content: bytes, owner: os.stat_result | None) -> None:
+    """Write a file in one step; root gives it to that owner, where one is named."""
+    with ExitStack() as cleanup:
+        complete = _complete(path, content, cleanup)
+        if owner is not None and os.geteuid() == 0:
+            os.chown(complete, owner.st_uid, owner.st_gid)
+        complete.replace(path)
+    _sync_directory(path.parent)
 
 
 def move_secret_file(source: Path, target: Path) -> None:
