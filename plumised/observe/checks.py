@@ -101,18 +101,18 @@ def _engine_failed(status: Status) -> str | Trouble | None:
     return engine.failure or "The engine has failed, and no cause is known"
 
 
-def _engine_restarting(status: Status) -> str | Trouble | None:
+def _engine_restarting(status: Status) -> Trouble | None:
     engine = status.engine
-    if engine.state is not EngineState.BACKOFF:
+    failure = engine.failure
+    if engine.state is EngineState.BACKOFF:
+        doing = "The engine ended and is started again"
+    elif engine.state is EngineState.STARTING and failure is not None:
+        doing = "The engine ended and starts again"
+    else:
         return None
-    cause = f": {engine.failure.message}" if engine.failure else ""
-    return Trouble(
-        "engine-restarting",
-        f"The engine ended and is started again{cause}",
-        engine.failure.remedy if engine.failure else "See the log for its last lines.",
-        engine.since,
-        engine.next_try_at,
-    )
+    if failure is None:
+        return Trouble("engine-restarting", doing, "See the log for its last lines.", engine.since, engine.next_try_at)
+    return Trouble(failure.code, f"{doing}: {failure.message}", failure.remedy, engine.since, engine.next_try_at)
 
 
 def _engine_stuck(status: Status) -> str | None:

@@ -20,12 +20,9 @@ def test_a_healthy_node_has_no_problem_and_serves() -> None:
     [
         (statuses.engine(state=EngineState.FAILED), "engine-failed", Severity.ERROR, "no cause is known"),
         (statuses.engine(state=EngineState.FAILED, failure=TROUBLE), "some-code", Severity.ERROR, "Something is wrong"),
-        (
-            statuses.engine(state=EngineState.BACKOFF, failure=TROUBLE),
-            "engine-restarting",
-            Severity.WARNING,
-            "again: S",
-        ),
+        (statuses.engine(state=EngineState.BACKOFF), "engine-restarting", Severity.WARNING, "is started again"),
+        (statuses.engine(state=EngineState.BACKOFF, failure=TROUBLE), "some-code", Severity.WARNING, "again: S"),
+        (statuses.engine(state=EngineState.STARTING, failure=TROUBLE), "some-code", Severity.WARNING, "again: S"),
         (
             statuses.unconfined("files", "signals", "no-new-privileges"),
             "engine-unconfined",
@@ -70,6 +67,7 @@ def test_a_problem_is_told(status: Status, code: str, severity: Severity, words:
         statuses.chain(balance_wei=None),
         statuses.chain(heartbeats_due=False, last_heartbeat_at=None),
         statuses.engine(state=EngineState.STARTING),
+        statuses.engine(state=EngineState.SERVING, failure=TROUBLE),
         statuses.engine(sandbox=None),
         statuses.engine(sandbox=SandboxStatus("off")),
         statuses.unconfined("signals"),
