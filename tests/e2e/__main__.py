@@ -8,27 +8,24 @@ import sys
 from pathlib import Path
 
 from tests.devnet.client.process import ROOT
-from tests.devnet.model import make_bloom
+from tests.devnet.model import make_bloom, open_to_all
 from tests.devnet.model.cache import cache_root
 from tests.e2e import composed
+from tests.e2e.cluster import Images
 from tests.hosts.docker_engine import DockerEngine
 from tests.hosts.images import ImageStore
-from tests.packaging.repository import ENGINE, NODE, Repository
+from tests.packaging.repository import Repository
 
 BLOCKS = 24
 
 
 def environment(directory: Path) -> str:
     """The variables of docker-compose.test.yml, after building images and checkpoint."""
-    model = make_bloom(directory / "model", blocks=BLOCKS)
-    for place in (model, *model.iterdir()):
-        place.chmod(0o755 if place.is_dir() else 0o644)
-    images, repository = ImageStore.of_user(), Repository(ROOT / "dist" / "apt")
-    host = images.host()
-    node = repository.image_with(images, repository.image_with(images, host, ENGINE), NODE)
+    model = open_to_all(make_bloom(directory / "model", blocks=BLOCKS))
+    images = Images.built(ImageStore.of_user(), Repository(ROOT / "dist" / "apt"))
     values = {
-        "HOST_IMAGE": host,
-        "NODE_IMAGE": node,
+        "HOST_IMAGE": images.bare,
+        "NODE_IMAGE": images.node,
         "SOURCE": str(ROOT),
         "ENVIRONMENTS": str(cache_root(os.environ) / "env"),
         "MODEL": str(model),

@@ -17,6 +17,7 @@ from tests.e2e.services import MODEL_PLACE, Bootstrap, Chain, Oracle, services_h
 from tests.hosts.host import Hardware, Host
 from tests.hosts.network import Network
 from tests.hosts.waiting import wait_until
+from tests.packaging.repository import ENGINE, NODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from tests.devnet.chain.model import AgentInfo
+    from tests.hosts.images import ImageStore
+    from tests.packaging.repository import Repository
 
 PREFIX: Final = "cluster"
 KEYS: Final = {"a": 0xAA, "b": 0xBB, "c": 0xAB}
@@ -44,6 +47,12 @@ class Images:
 
     bare: str
     node: str
+
+    @classmethod
+    def built(cls, store: ImageStore, repository: Repository) -> Self:
+        """Those with the packages of a repository."""
+        bare = store.host()
+        return cls(bare, repository.image_with(store, repository.image_with(store, bare, ENGINE), NODE))
 
 
 @dataclass

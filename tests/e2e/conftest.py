@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.devnet.model import make_bloom
+from tests.devnet.model import make_bloom, open_to_all
 from tests.e2e.cluster import Images
 from tests.hosts.docker_engine import ROOT
-from tests.hosts.fixtures import docker, host_image, images
-from tests.packaging.repository import ENGINE, NODE, Repository
+from tests.hosts.fixtures import docker, images
+from tests.packaging.repository import Repository
 
 if TYPE_CHECKING:
     from tests.hosts.images import ImageStore
 
-__all__ = ["docker", "host_image", "images"]
+__all__ = ["docker", "images"]
 
 BLOCKS = 24
 
@@ -34,19 +34,15 @@ def repository() -> Repository:
 
 
 @pytest.fixture(scope="session")
-def cluster_images(images: ImageStore, host_image: str, repository: Repository) -> Images:
+def cluster_images(images: ImageStore, repository: Repository) -> Images:
     """A bare host, and one with both packages."""
-    engine = repository.image_with(images, host_image, ENGINE)
-    return Images(bare=host_image, node=repository.image_with(images, engine, NODE))
+    return Images.built(images, repository)
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BLOOM of 24 blocks that everybody may read."""
-    directory = make_bloom(tmp_path_factory.mktemp("model") / "bloom", blocks=BLOCKS)
-    for place in (directory, *directory.iterdir()):
-        place.chmod(0o755 if place.is_dir() else 0o644)
-    return directory
+    return open_to_all(make_bloom(tmp_path_factory.mktemp("model") / "bloom", blocks=BLOCKS))
 
 
 @pytest.fixture(scope="module")

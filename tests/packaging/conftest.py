@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from tests.devnet.model import make_bloom
+from tests.devnet.model import make_bloom, open_to_all
 from tests.hosts.docker_engine import ROOT
 from tests.hosts.fixtures import docker, host_image, images, network
 from tests.hosts.host import Hardware
@@ -93,8 +93,4 @@ def hardware(repository: Repository, model: Path) -> Hardware:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that everybody may read."""
-    directory = make_bloom(tmp_path_factory.mktemp("model") / "bloom", blocks=BLOCKS)
-    directory.chmod(0o755)
-    for file in directory.iterdir():
-        file.chmod(0o644)
-    return directory
+    return open_to_all(make_bloom(tmp_path_factory.mktemp("model") / "bloom", blocks=BLOCKS))

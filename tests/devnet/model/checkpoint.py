@@ -55,6 +55,14 @@ def write_shards(directory: Path, shards: Iterable[Tensors], count: int) -> None
         write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
+def open_to_all(directory: Path) -> Path:
+    """Let every user read a checkpoint, as the service's, whose name it does not know; returns the directory."""
+    directory.chmod(0o755)
+    for file in directory.iterdir():
+        file.chmod(0o644)
+    return directory
+
+
 def weight_files(directory: Path) -> list[Path]:
     """The safetensors files of a checkpoint, in order of their names."""
     return sorted(directory.glob("*.safetensors"))
