@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from plumised.cli.exits import EXIT_NOT_DONE
-from plumised.cli.verb import seconds
+from plumised.cli.verb import add_json_argument, add_timeout_argument
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -19,14 +19,8 @@ DEFAULT_TIMEOUT_S = 300.0
 def add_deed_arguments(parser: ArgumentParser) -> None:
     """Add --dry-run, --timeout and --json."""
     parser.add_argument("--dry-run", action="store_true", help="only find out whether it would succeed; costs nothing")
-    parser.add_argument(
-        "--timeout",
-        type=seconds,
-        default=DEFAULT_TIMEOUT_S,
-        metavar="SECONDS",
-        help="how long to wait for the transaction (default: 300); it goes on after that",
-    )
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    add_timeout_argument(parser, DEFAULT_TIMEOUT_S, "how long to wait for the transaction", "it goes on after that")
+    add_json_argument(parser)
 
 
 def tell(answer: str, context: Context, *, as_json: bool) -> int:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from plumised.cli.daemon_socket import add_daemon_arguments, client
-from plumised.cli.verb import Context, Verb, seconds
+from plumised.cli.verb import Context, Verb, add_json_argument, add_timeout_argument
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -15,13 +15,12 @@ DEFAULT_TIMEOUT_S = 300.0
 
 
 def _configure(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
-    parser.add_argument(
-        "--timeout",
-        type=seconds,
-        default=DEFAULT_TIMEOUT_S,
-        metavar="SECONDS",
-        help="how long to wait for an engine that is restarted (default: 300); after it the exit status is 75",
+    add_json_argument(parser)
+    add_timeout_argument(
+        parser,
+        DEFAULT_TIMEOUT_S,
+        "how long to wait for an engine that is restarted",
+        "after it the exit status is 75",
     )
     add_daemon_arguments(parser)
 

@@ -60,3 +60,22 @@ def seconds(text: str) -> float:
     if not 0 < value <= LONGEST_S:
         raise ValueError(text)
     return value
+
+
+def add_timeout_argument(parser: ArgumentParser, default_s: float, what: str, then: str) -> None:
+    """Add --timeout.
+
+    Args:
+        parser: of the verb.
+        default_s: without it.
+        what: that is waited for, for the help.
+        then: what comes of it if that takes longer.
+    """
+    parser.add_argument(
+        "--timeout", type=seconds, default=default_s, metavar="SECONDS", help=f"{what} (default: {default_s:g}); {then}"
+    )
+
+
+def add_json_argument(parser: ArgumentParser) -> None:
+    """Add --json, for the daemon's answer as it came."""
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")

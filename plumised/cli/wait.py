@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plumised.cli.daemon_socket import add_daemon_arguments, client
-from plumised.cli.verb import Context, Verb, seconds
+from plumised.cli.verb import Context, Verb, add_timeout_argument
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -17,13 +17,7 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--for", dest="condition", required=True, choices=["serving", "registered", "stopped"], help="what to wait for"
     )
-    parser.add_argument(
-        "--timeout",
-        type=seconds,
-        default=DEFAULT_TIMEOUT_S,
-        metavar="SECONDS",
-        help="how long to wait (default: 600); after it the exit status is 75",
-    )
+    add_timeout_argument(parser, DEFAULT_TIMEOUT_S, "how long to wait", "after it the exit status is 75")
     add_daemon_arguments(parser)
 
 
