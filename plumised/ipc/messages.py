@@ -178,12 +178,13 @@ class Beat:
     """Proof of progress, about once a second from every process of the engine.
 
     Each number counts completed round trips and only grows; one that stands still means that this part has not
-    answered since. From a handler only `loop` moves.
+    answered since. From a handler only `loop` and `blocks` move.
 
     Attributes:
-        loop: round trips through the sender's own event loop (handler) or main thread's watch loop (main).
+        loop: round trips through the sender's own event loop, and through its thread that computes if it has one
+            (handler), or main thread's watch loop (main).
         runtime: probes that passed through the runtime thread's queue, between batches.
-        blocks: transformer blocks computed by the runtime; grows within one long batch.
+        blocks: transformer blocks computed in this process; grows within one long batch.
         dht: coroutines answered by the DHT process.
         p2pd: requests answered by p2pd over its control socket.
         dead: names of components that are known to have ended (`handler-1`, `dht`, `p2pd`, `runtime`).

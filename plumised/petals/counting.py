@@ -27,6 +27,7 @@ from plumised.ipc.channel import Channel
 from plumised.ipc.messages import PROTOCOL, Beat, Counters, Hello, Kind, Role, Usage
 from plumised.ipc.proofs import ProofWriter
 from plumised.ipc.tally import TallyWriter, tally_path
+from plumised.petals.computing import ComputingConnectionHandler
 from plumised.petals.lifeline import die_with_parent, name_process
 from plumised.petals.proofs import NoDigest, Prover, hidden_states, model_digest
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from plumised.ipc.job import EngineJob
+    from plumised.petals.progress_counter import RuntimeProgress
     from plumised.petals.proofs import Digest, Passing
 
 _BEAT_INTERVAL_S: Final = 1.0
@@ -134,8 +136,8 @@ class TracedRequests:
         return await anext(self._requests)
 
 
-class CountingConnectionHandler(TransformerConnectionHandler):
-    """Petals' handler, with every served step counted. Made in the main process; `run` is the handler's own process.
+class CountingConnectionHandler(ComputingConnectionHandler):
+    """A handler, with every served step counted. Made in the main process; `run` is the handler's own process.
 
     A subclass made by `counting_handler` sets the class variables; the instances are made by petals.
     """
@@ -182,11 +184,12 @@ class CountingConnectionHandler(TransformerConnectionHandler):
         await super().add_p2p_handlers(*args, **kwargs)
 
     async def _beat(self) -> None:
-        """Prove that this process's event loop turns."""
+        """Prove that this process's event loop turns, and the thread that computes."""
         turns = 0
         while True:
+            await self.computed()
             turns += 1
-            self._channel.publish(Beat(loop=turns))
+            self._channel.publish(Beat(loop=turns, blocks=self.progress.blocks))
             await asyncio.sleep(_BEAT_INTERVAL_S)
 
     @contextlib.contextmanager
@@ -325,13 +328,18 @@ def _traced(metadata: dict[str, Any], reply: Sequence[runtime_pb2.Tensor]) -> Se
     return reply
 
 
-def counting_handler(job: EngineJob, active: ActiveRequests) -> type[CountingConnectionHandler]:
+def counting_handler(
+    job: EngineJob, active: ActiveRequests, progress: RuntimeProgress, threads: int
+) -> type[CountingConnectionHandler]:
     """The handler class of this engine.
 
     Args:
         job: where to count and whom to tell.
         active: one slot per handler, the number of RPCs that it is serving.
+        progress: where this process counts the blocks that it computes.
+        threads: that compute.
     """
     # hivemind derives the names of the RPCs from the name of the class; peers call petals' one.
     name = TransformerConnectionHandler.__name__
-    return type(name, (CountingConnectionHandler,), {"job": job, "active": active, "main_pid": os.getpid()})
+    variables = {"job": job, "active": active, "main_pid": os.getpid(), "progress": progress, "threads": threads}
+    return type(name, (CountingConnectionHandler,), variables)

@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from petals.server.backend import TransformerBackend, _MergedInferenceStep
+from petals.server.memory_cache import MemoryCache
 from petals.server.reachability import ReachabilityProtocol
 from petals.server.task_pool import PrioritizedTaskPool
 from petals.server.throughput import get_server_throughput
 
 from plumised.petals.counting import counting_handler
+from plumised.petals.fast.caching import AttentionCache
 from plumised.petals.fast.kernel import load_kernel
+from plumised.petals.fast.pools import StepPool
 from plumised.petals.fast.serving import FastInferenceStep, FusedBackend
 from plumised.petals.loading import block_loader, repo_file_loader
 from plumised.petals.progress import probed_runtime, progress_backend
@@ -75,7 +78,8 @@ _FUSED: Final = (
 PATCHES: Final = (
     Patch(
         "petals.server.server.TransformerConnectionHandler",
-        "counts and digests every step before its reply leaves, beats, and dies with the main process",
+        "counts and digests every step before its reply leaves, computes inference steps, beats, and dies with the "
+        "main process",
         (
             "petals.server.handler.TransformerConnectionHandler",
             "petals.server.block_functions",
@@ -88,7 +92,7 @@ PATCHES: Final = (
     ),
     Patch(
         "petals.server.server.TransformerBackend",
-        "counts the blocks that the runtime computes, so that a long batch shows progress, and holds blocks that the "
+        "counts the blocks that are computed, so that a long batch shows progress, and holds blocks that the "
         "fast path covers as it takes them",
         (
             "petals.server.backend.TransformerBackend",
@@ -109,6 +113,22 @@ PATCHES: Final = (
             "petals.server.memory_cache.MemoryCache.use_cache",
             "petals.utils.misc.is_dummy",
         ),
+    ),
+    Patch(
+        "petals.server.backend.PrioritizedTaskPool",
+        "hands inference steps to the thread of the handler that computes; upstream hands all to the main process, "
+        "through a queue, and its results come back through a pipe",
+        (
+            "petals.server.task_pool.PrioritizedTaskPool",
+            "petals.server.backend.merge_inference_pools_inplace",
+            "petals.server.backend.TransformerBackend",
+            "petals.server.block_functions",
+        ),
+    ),
+    Patch(
+        "petals.server.server.MemoryCache",
+        "keeps the attention cache in the handler that computes; upstream's is in the main process",
+        ("petals.server.memory_cache.MemoryCache", "petals.server.handler.TransformerConnectionHandler"),
     ),
     Patch(
         "petals.server.task_pool.PrioritizedTaskPool.send_outputs_from_runtime",
@@ -190,7 +210,7 @@ def apply_patches(
 ) -> None:
     """Put every replacement of `PATCHES` in its place. Once per process."""
     replacements: dict[str, Any] = {
-        "petals.server.server.TransformerConnectionHandler": counting_handler(job, active),
+        "petals.server.server.TransformerConnectionHandler": counting_handler(job, active, progress, threads),
         "petals.server.server.TransformerBackend": progress_backend(
             progress, FusedBackend if job.fast_path else TransformerBackend
         ),
@@ -199,6 +219,8 @@ def apply_patches(
         )
         if job.fast_path
         else _MergedInferenceStep,
+        "petals.server.backend.PrioritizedTaskPool": StepPool if job.fast_path else PrioritizedTaskPool,
+        "petals.server.server.MemoryCache": AttentionCache if job.fast_path else MemoryCache,
         "petals.server.task_pool.PrioritizedTaskPool.send_outputs_from_runtime": single_threaded(
             PrioritizedTaskPool.send_outputs_from_runtime
         ),

@@ -13,6 +13,7 @@ from petals.server.handler import TransformerConnectionHandler
 from plumised.ipc.job import EngineJob
 from plumised.ipc.messages import Counters, Kind, Usage
 from plumised.petals.counting import UsageCounter, counting_handler, tokens_of
+from plumised.petals.progress_counter import RuntimeProgress
 
 steps = st.lists(
     st.tuples(st.sampled_from(Kind), st.integers(0, 10**6), st.floats(0, 3600), st.booleans()), max_size=50
@@ -86,7 +87,7 @@ def test_an_empty_reply_has_no_tokens() -> None:
 
 def test_peers_find_upstream_s_rpcs_under_upstream_s_names() -> None:
     job = EngineJob("life-1", "/s", "/t", "/r", "/c", "/m", "/i")
-    ours = counting_handler(job, multiprocessing.Array("i", 1, lock=False))
+    ours = counting_handler(job, multiprocessing.Array("i", 1, lock=False), RuntimeProgress(), threads=1)
     for handler in (ours, TransformerConnectionHandler):
         handler._rpc_handlers = None
         handler._collect_rpc_handlers()

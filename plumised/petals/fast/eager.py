@@ -16,12 +16,15 @@ import torch
 from torch.nn import functional
 
 from plumised.petals.fast.blocks import Activation, FusedBlock, Linear, Norm
+from plumised.petals.fast.parts import whole
 from plumised.petals.fast.positions import Alibi, Rotary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from plumised.petals.fast.parts import Parts
 
 Cache = tuple["Tensor", "Tensor"]
 """Keys and values of one block."""
@@ -39,9 +42,16 @@ def compute(blocks: Sequence[FusedBlock], hidden: Tensor, caches: Sequence[Cache
         caches: of the same blocks, filled up to `prefix`, with room for `length` more.
         prefix: positions that earlier steps have filled.
     """
+    return whole(parts(blocks, hidden, caches, prefix))
+
+
+def parts(blocks: Sequence[FusedBlock], hidden: Tensor, caches: Sequence[Cache], prefix: int) -> Parts:
+    """`compute`, a block at a time."""
     batch, length, _ = hidden.shape
     step = _prepare(blocks[0], batch, length, prefix, hidden.dtype)
-    for block, cache in zip(blocks, caches, strict=True):
+    for number, (block, cache) in enumerate(zip(blocks, caches, strict=True)):
+        if number:
+            yield
         hidden = _block(block, hidden, cache, step)
     return hidden
 

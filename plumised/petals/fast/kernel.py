@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ import torch
 from plumised.petals.fast.blocks import Activation, FusedBlock, Norm
 from plumised.petals.fast.building import library
 from plumised.petals.fast.coverage import KERNEL_ROWS
+from plumised.petals.fast.parts import whole
 from plumised.petals.fast.positions import Alibi, Rotary
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from plumised.petals.fast.eager import Cache
+    from plumised.petals.fast.parts import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +120,26 @@ class Kernel:
             raise MemoryError("no memory or no thread for the kernel")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SpanStep:
+    """One step of one session through a span, as `eager.compute` takes it; contiguous caches.
+
+    Attributes:
+        hidden: [batch, length, hidden].
+        caches: of the span's blocks.
+        prefix: positions that earlier steps have filled.
+    """
+
+    hidden: Tensor
+    caches: Sequence[Cache]
+    prefix: int
+
+    @property
+    def rows(self) -> int:
+        """Batch size times sequence length."""
+        return self.hidden.shape[0] * self.hidden.shape[1]
+
+
 class KernelSpan:
     """A span of blocks of one model, ready for the kernel.
 
@@ -154,31 +177,45 @@ class KernelSpan:
         Raises:
             MemoryError: there is no memory for it, or no thread.
         """
-        batch, length, _ = hidden.shape
+        return whole(self.parts(SpanStep(hidden, caches, prefix)))
+
+    def parts(self, step: SpanStep) -> Parts:
+        """`compute`, a pass at a time."""
+        batch, length, _ = step.hidden.shape
         if batch > KERNEL_ROWS:
             raise ValueError(f"{batch} sequences are more than the kernel takes")
         at_once = KERNEL_ROWS // batch
-        passes = [
-            self._pass(hidden[:, done : done + at_once], caches, prefix + done) for done in range(0, length, at_once)
-        ]
-        return passes[0] if len(passes) == 1 else torch.cat(passes, dim=1)
+        passes = []
+        for done in range(0, length, at_once):
+            if done:
+                yield
+            part = SpanStep(step.hidden[:, done : done + at_once], step.caches, step.prefix + done)
+            passes += self.compute_together([part])
+        return torch.cat(passes, dim=1)
 
-    def _pass(self, hidden: Tensor, caches: Sequence[Cache], prefix: int) -> Tensor:
-        batch, length, _ = hidden.shape
+    def compute_together(self, steps: Sequence[SpanStep]) -> list[Tensor]:
+        """The hidden states after each step, of `KERNEL_ROWS` rows in all, from one pass over the weights.
+
+        What a step gives does not depend on the others, to the bit.
+
+        Raises:
+            MemoryError: there is no memory for it, or no thread.
+        """
+        if sum(step.rows for step in steps) > KERNEL_ROWS:
+            raise ValueError("more rows than the kernel takes")
         match self._positions:
             case Rotary() as rotary:
-                cos, sin = rotary.tables(prefix + length)
+                cos, sin = rotary.tables(max(step.prefix + step.hidden.shape[1] for step in steps))
                 self._shape.cos, self._shape.sin = cos.data_ptr(), sin.data_ptr()
             case Alibi() as alibi:
                 self._shape.slopes = alibi.slopes.data_ptr()
-        states = hidden.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-        capacity = caches[0][1].shape[2]
-        keys, values = ([cache[which] for cache in caches] for which in (0, 1))
-        sequences = (_Sequence * batch)(
-            *(_Sequence(length, prefix, capacity, _addresses(keys, i), _addresses(values, i)) for i in range(batch))
-        )
-        self._kernel.step(self._shape, self._layers, sequences, states)
-        return states.to(hidden.dtype)
+        sequences = [sequence for step in steps for sequence in _sequences(step)]
+        rows = [step.hidden.reshape(step.rows, -1) for step in steps]
+        # A copy in any case: the kernel computes in place.
+        states = torch.cat(rows).float() if len(rows) > 1 else rows[0].to(torch.float32, copy=True)
+        self._kernel.step(self._shape, self._layers, (_Sequence * len(sequences))(*sequences), states)
+        results = torch.split(states.to(steps[0].hidden.dtype), [step.rows for step in steps])
+        return [result.view(step.hidden.shape) for result, step in zip(results, steps, strict=True)]
 
     def _layer(self, block: FusedBlock) -> _Layer:
         return _Layer(
@@ -197,6 +234,14 @@ class KernelSpan:
         floats = vector.float().contiguous()
         self._kept.append(floats)
         return floats.data_ptr()
+
+
+def _sequences(step: SpanStep) -> list[_Sequence]:
+    """The step's sequences, one for each of its batch."""
+    batch, length, _ = step.hidden.shape
+    capacity = step.caches[0][1].shape[2]
+    keys, values = ([cache[which] for cache in step.caches] for which in (0, 1))
+    return [_Sequence(length, step.prefix, capacity, _addresses(keys, i), _addresses(values, i)) for i in range(batch)]
 
 
 def _addresses(tensors: list[Tensor], row: int) -> ctypes.Array[ctypes.c_void_p]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from petals.server.backend import TransformerBackend, _MergedInferenceStep
@@ -10,9 +11,10 @@ from petals.utils.misc import is_dummy
 from typing_extensions import override
 
 from plumised.petals.fast import eager
-from plumised.petals.fast.coverage import Path, Request, choose
+from plumised.petals.fast.coverage import KERNEL_ROWS, Path, Request, choose
 from plumised.petals.fast.fusing import fuse
-from plumised.petals.fast.kernel import KernelSpan
+from plumised.petals.fast.kernel import KernelSpan, SpanStep
+from plumised.petals.fast.parts import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from plumised.petals.fast.blocks import FusedBlock
     from plumised.petals.fast.kernel import Kernel
+    from plumised.petals.fast.parts import Parts
     from plumised.petals.progress_counter import RuntimeProgress
 
 
@@ -67,50 +70,66 @@ class FastInferenceStep(_MergedInferenceStep):
         inference_infos: Sequence[InferenceMetadata],
         *optional_prompts: torch.Tensor | None,
     ) -> tuple[torch.Tensor, ...]:
+        prepared = self.prepare(hidden_states, hypo_ids, inference_infos, *optional_prompts)
+        if isinstance(prepared, Short):
+            return tuple(compute_together([prepared]))
+        return (whole(prepared),)
+
+    def prepare(
+        self,
+        hidden_states: torch.Tensor,
+        hypo_ids: torch.Tensor,
+        inference_infos: Sequence[InferenceMetadata],
+        *optional_prompts: torch.Tensor | None,
+    ) -> Short | Parts:
+        """How a step is computed: in one pass of the kernel, with others if there are any, or alone and in parts."""
         backends: list[FusedBackend] = [self.backends[info.uid] for info in inference_infos]
         blocks = [backend.fused for backend in backends if backend.fused is not None]
         handles = [handle for info in inference_infos for handle in info.cache_handles]
         with backends[0].memory_cache.use_cache(*handles) as tensors:
             caches = list(zip(tensors[::2], tensors[1::2], strict=True))
-            request = Request(
-                batch=hidden_states.shape[0],
-                rows=hidden_states.shape[0] * hidden_states.shape[1],
-                fused=len(blocks) == len(backends) == len(caches),
-                fits=fits(hidden_states, blocks, caches, inference_infos[0].prefix_length),
-                native=self._kernel is not None,
-                prompts=any(prompt is not None for prompt in optional_prompts),
-                reorders=not is_dummy(hypo_ids),
-                adapter=any(info.active_adapter for info in inference_infos),
-            )
-            result = self._compute(choose(request), inference_infos, blocks, hidden_states, caches)
-        if result is None:
-            petals: tuple[torch.Tensor, ...] = super().__call__(
-                hidden_states, hypo_ids, inference_infos, *optional_prompts
-            )
-            return petals
-        self._progress.blocks += len(blocks)
-        return (result,)
+        prefix = inference_infos[0].prefix_length
+        request = Request(
+            batch=hidden_states.shape[0],
+            rows=hidden_states.shape[0] * hidden_states.shape[1],
+            fused=len(blocks) == len(backends) == len(caches),
+            fits=fits(hidden_states, blocks, caches, prefix),
+            native=self._kernel is not None,
+            prompts=any(prompt is not None for prompt in optional_prompts),
+            reorders=not is_dummy(hypo_ids),
+            adapter=any(info.active_adapter for info in inference_infos),
+        )
+        path = choose(request)
+        if path is Path.PETALS:
+            return self._by_petals(hidden_states, hypo_ids, inference_infos, optional_prompts)
+        step = SpanStep(hidden_states, caches, prefix)
+        if path is Path.EAGER:
+            # What fits into the memory that Petals has set aside for a step.
+            longest = backends[0]._estimate_max_chunk_length(hidden_states, inference_infos[0])  # noqa: SLF001 -- as Petals' own step asks it
+            return self._counted(_in_chunks(blocks, step, longest), len(blocks))
+        span = self._span(tuple(info.uid for info in inference_infos), blocks)
+        if request.rows <= KERNEL_ROWS:
+            return Short(span, step, self._progress)
+        return self._counted(span.parts(step), len(blocks))
 
-    def _compute(
+    def _by_petals(
         self,
-        path: Path,
-        infos: Sequence[InferenceMetadata],
-        blocks: list[FusedBlock],
         hidden: torch.Tensor,
-        caches: list[eager.Cache],
-    ) -> torch.Tensor | None:
-        """The hidden states after the span; None where Petals is to compute them."""
-        prefix = infos[0].prefix_length
-        match path:
-            case Path.PETALS:
-                return None
-            case Path.KERNEL:
-                return self._span(tuple(info.uid for info in infos), blocks).compute(hidden, caches, prefix)
-            case Path.EAGER:
-                backend = self.backends[infos[0].uid]
-                # What fits into the memory that Petals has set aside for a step.
-                longest: int = backend._estimate_max_chunk_length(hidden, infos[0])  # noqa: SLF001 -- as Petals' own step asks it
-                return _in_chunks(blocks, hidden, caches, prefix, longest)
+        hypo_ids: torch.Tensor,
+        infos: Sequence[InferenceMetadata],
+        prompts: Sequence[torch.Tensor | None],
+    ) -> Parts:
+        """What Petals computes, a block at a time."""
+        for number, (info, prompt) in enumerate(zip(infos, prompts, strict=True)):
+            if number:
+                yield
+            (hidden,) = super().__call__(hidden, hypo_ids, (info,), prompt)
+        return hidden
+
+    def _counted(self, parts: Parts, blocks: int) -> Parts:
+        hidden = yield from parts
+        self._progress.blocks += blocks
+        return hidden
 
     def _span(self, uids: tuple[Any, ...], blocks: list[FusedBlock]) -> KernelSpan:
         if uids not in self._spans:
@@ -118,6 +137,29 @@ class FastInferenceStep(_MergedInferenceStep):
                 raise AssertionError("the kernel was chosen, and there is none")
             self._spans[uids] = KernelSpan(self._kernel, blocks)
         return self._spans[uids]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Short:
+    """A step that takes one pass of the kernel, which it can share with others of its span.
+
+    Attributes:
+        span: computes it.
+        step: what is computed.
+        progress: where its blocks are counted.
+    """
+
+    span: KernelSpan
+    step: SpanStep
+    progress: RuntimeProgress
+
+
+def compute_together(steps: Sequence[Short]) -> list[torch.Tensor]:
+    """The hidden states after each of some steps of one span, of `KERNEL_ROWS` rows in all, from one pass."""
+    results = steps[0].span.compute_together([short.step for short in steps])
+    for short in steps:
+        short.progress.blocks += len(short.step.caches)
+    return results
 
 
 def fits(hidden: torch.Tensor, blocks: Sequence[FusedBlock], caches: Sequence[eager.Cache], prefix: int) -> bool:
@@ -136,14 +178,18 @@ def fits(hidden: torch.Tensor, blocks: Sequence[FusedBlock], caches: Sequence[ea
     )
 
 
-def _in_chunks(
-    blocks: Sequence[FusedBlock], hidden: torch.Tensor, caches: Sequence[eager.Cache], prefix: int, longest: int
-) -> torch.Tensor:
+def _in_chunks(blocks: Sequence[FusedBlock], step: SpanStep, longest: int) -> Parts:
     """`eager.compute` in chunks of at most `longest` positions: the scores of long steps take much memory."""
-    if hidden.shape[1] <= longest:
-        return eager.compute(blocks, hidden, caches, prefix)
+    batch = step.hidden.shape[0]
+    chunks = torch.split(step.hidden, min(longest, max(1, _ROWS_AT_ONCE // batch)), dim=1)
     results, done = [], 0
-    for chunk in torch.split(hidden, longest, dim=1):
-        results.append(eager.compute(blocks, chunk, caches, prefix + done))
+    for chunk in chunks:
+        if done:
+            yield
+        results.append((yield from eager.parts(blocks, chunk, step.caches, step.prefix + done)))
         done += chunk.shape[1]
-    return torch.cat(results, dim=1)
+    return torch.cat(results, dim=1) if len(results) > 1 else results[0]
+
+
+_ROWS_AT_ONCE: Final = 256
+"""Rows of a part of a long step: enough for torch's matrix products, and what others' steps wait for."""

@@ -204,13 +204,13 @@ def test_an_active_adapter_takes_petals_path(kernel: Any, monkeypatch: pytest.Mo
 
 def test_long_steps_are_computed_in_the_chunks_that_petals_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = []
-    compute = eager.compute
+    parts = eager.parts
 
-    def spy(blocks: Any, hidden: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def spy(blocks: Any, hidden: torch.Tensor, *rest: Any) -> Any:
         lengths.append(hidden.shape[1])
-        return compute(blocks, hidden, *rest)
+        return parts(blocks, hidden, *rest)
 
-    monkeypatch.setattr(eager, "compute", spy)
+    monkeypatch.setattr(eager, "parts", spy)
     # Four heads, four bytes, forty positions: 640 bytes for each position of a chunk.
     served, _ = fast(LLAMA, 1, None, chunk_bytes=15 * 640)
     served.ask(Ask(40), torch.zeros(1, 40, 32), NOTHING)
