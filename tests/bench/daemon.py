@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from tests.devnet.bootstrap import running_bootstrap
-from tests.devnet.chain import DevChain
-from tests.devnet.client import LanguageModelClient, Request
+from tests.devnet.client import Request
 from tests.devnet.client.process import ROOT
-from tests.devnet.model import make_bloom
-from tests.devnet.node import DevNode, key
-from tests.devnet.oracle import DevOracle, OracleConfig
+from tests.devnet.one_node import one_node
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+
+    from tests.devnet.client import LanguageModelClient
+    from tests.devnet.node import DevNode
 
 RESULT = ROOT / "build" / "bench-daemon.json"
 BLOCKS = 4
@@ -58,40 +57,22 @@ class DaemonCost:
 async def measure(seconds: float) -> DaemonCost:
     """Measure one daemon, `seconds` idle and as long under load."""
     with tempfile.TemporaryDirectory(prefix="plm-") as name:
-        place = Path(name)
-        model = make_bloom(place / "model", blocks=BLOCKS)
-        async with (
-            running_bootstrap(place) as peers,
-            DevChain() as chain,
-            DevOracle(OracleConfig(rpc_url=chain.url)) as oracle,
-        ):
-            node = DevNode(
-                place / "node",
-                model,
-                f"0:{BLOCKS}",
-                key(0xAA),
-                oracle.url,
-                chain.url,
-                initial_peers=peers,
-                extra=DEFAULT_CADENCE,
+        async with one_node(Path(name), BLOCKS, DEFAULT_CADENCE) as running:
+            node = running.node
+            await node.wait_for("registered")
+            daemon = psutil.Process(node.process.pid)
+            async with running.client() as client:
+                idle = await _share(daemon, asyncio.sleep(seconds))
+                before = await _steps(node)
+                busy = await _share(daemon, _generate(client, seconds))
+                steps = await _steps(node) - before
+            return DaemonCost(
+                rss_mb=round(daemon.memory_info().rss / 1e6, 1),
+                idle_core_percent=round(idle, 2),
+                busy_core_percent=round(busy, 2),
+                busy_steps_per_second=round(steps / seconds, 1),
+                seconds=seconds,
             )
-            await chain.admin.fund(node.prepare(), 10**18)
-            async with node:
-                await node.wait_for("serving")
-                await node.wait_for("registered")
-                daemon = psutil.Process(node.process.pid)
-                async with LanguageModelClient.swarm(model, "devnet", peers, log=place / "client.log") as client:
-                    idle = await _share(daemon, asyncio.sleep(seconds))
-                    before = await _steps(node)
-                    busy = await _share(daemon, _generate(client, seconds))
-                    steps = await _steps(node) - before
-                return DaemonCost(
-                    rss_mb=round(daemon.memory_info().rss / 1e6, 1),
-                    idle_core_percent=round(idle, 2),
-                    busy_core_percent=round(busy, 2),
-                    busy_steps_per_second=round(steps / seconds, 1),
-                    seconds=seconds,
-                )
 
 
 async def _share(process: psutil.Process, work: Awaitable[None]) -> float:

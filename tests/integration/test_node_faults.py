@@ -16,18 +16,16 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from tests.devnet.bootstrap import running_bootstrap
-from tests.devnet.chain import DevChain
-from tests.devnet.client import LanguageModelClient, Request
-from tests.devnet.model import make_bloom
-from tests.devnet.node import DevNode, key
-from tests.devnet.oracle import DevOracle, OracleConfig, OracleControl
+from tests.devnet.client import Request
+from tests.devnet.one_node import one_node
 from tests.integration.conftest import short_directory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.devnet.client import Generation
+    from tests.devnet.client import Generation, LanguageModelClient
+    from tests.devnet.node import DevNode
+    from tests.devnet.oracle import OracleControl
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -118,19 +116,8 @@ def alive(process: psutil.Process) -> bool:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world() -> AsyncIterator[World]:
     with short_directory() as place:
-        model = make_bloom(place / "model", blocks=BLOCKS)
-        async with (
-            running_bootstrap(place) as peers,
-            DevChain() as chain,
-            DevOracle(OracleConfig(rpc_url=chain.url)) as oracle,
-        ):
-            node = DevNode(place / "node", model, f"0:{BLOCKS}", key(0xAA), oracle.url, chain.url, initial_peers=peers)
-            agent = node.prepare()
-            await chain.admin.fund(agent, 10**18)
-            async with node:
-                await node.wait_for("serving")
-                async with LanguageModelClient.swarm(model, "devnet", peers, log=place / "client.log") as client:
-                    yield World(node, agent, client, OracleControl(oracle.url))
+        async with one_node(place, BLOCKS) as running, running.client() as client:
+            yield World(running.node, running.agent, client, running.oracle)
 
 
 # The order matters: five failures in a short time are a crash loop, and a new daemon counts from zero.

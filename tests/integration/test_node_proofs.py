@@ -14,11 +14,7 @@ import pytest_asyncio
 from eth_utils.crypto import keccak
 
 from plumised.chain.calldata import model_hash
-from tests.devnet.bootstrap import running_bootstrap
-from tests.devnet.chain import DevChain
-from tests.devnet.model import make_bloom
-from tests.devnet.node import DevNode, key
-from tests.devnet.oracle import DevOracle, OracleConfig, OracleControl
+from tests.devnet.one_node import one_node
 from tests.integration.conftest import short_directory
 from tests.petals.client import ClientError, Kept, SwarmClient
 from tests.petals.waiting import eventually
@@ -27,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from tests.devnet.node import DevNode
+    from tests.devnet.oracle import OracleControl
     from tests.devnet.oracle.views import ProofView
 
 pytestmark = [
@@ -36,7 +34,6 @@ pytestmark = [
 ]
 
 BLOCKS = 2
-PREFIX = "devnet"
 PROVEN_WITHIN_S = 60.0
 
 Statement = tuple[str, str, int]
@@ -63,6 +60,7 @@ class Client:
     """Sends requests one by one, and keeps what passed in each."""
 
     swarm: SwarmClient
+    prefix: str
     directory: Path
     requests: list[tuple[Kept, int]] = field(default_factory=list)
 
@@ -76,22 +74,22 @@ class Client:
         first, *further = lengths
 
         def begin() -> None:
-            self.swarm.open(name, prefix=PREFIX)
-            self.swarm.step(name, length=first, prefix=PREFIX, keep=kept)
+            self.swarm.open(name, prefix=self.prefix)
+            self.swarm.step(name, length=first, prefix=self.prefix, keep=kept)
 
         when_found(begin)
         for length in further:
-            self.swarm.step(name, length=length, prefix=PREFIX, keep=kept)
+            self.swarm.step(name, length=length, prefix=self.prefix, keep=kept)
         if close:
-            self.swarm.close(name, prefix=PREFIX)
+            self.swarm.close(name, prefix=self.prefix)
 
     def forward(self, length: int) -> None:
         kept = self.kept(length)
-        when_found(lambda: self.swarm.forward(batch=1, length=length, prefix=PREFIX, keep=kept))
+        when_found(lambda: self.swarm.forward(batch=1, length=length, prefix=self.prefix, keep=kept))
 
     def backward(self, length: int) -> None:
         kept = self.kept(length)
-        when_found(lambda: self.swarm.backward(batch=1, length=length, prefix=PREFIX, keep=kept))
+        when_found(lambda: self.swarm.backward(batch=1, length=length, prefix=self.prefix, keep=kept))
 
     def statements(self) -> list[Statement]:
         """What a proof of each request must say, from the client's own side."""
@@ -150,33 +148,14 @@ class World:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world() -> AsyncIterator[World]:
     with short_directory() as place:
-        model = make_bloom(place / "model", blocks=BLOCKS)
-        async with (
-            running_bootstrap(place) as peers,
-            DevChain() as chain,
-            DevOracle(OracleConfig(rpc_url=chain.url)) as oracle,
-        ):
-            node = DevNode(
-                place / "node",
-                model,
-                f"0:{BLOCKS}",
-                key(0xAA),
-                oracle.url,
-                chain.url,
-                prefix=PREFIX,
-                initial_peers=peers,
-                extra={"oracle": {"url": oracle.url, "interval_s": 2.0, "dialect": "metrics-v1"}},
-            )
-            agent = node.prepare()
-            await chain.admin.fund(agent, 10**18)
-            async with node:
-                await node.wait_for("serving")
-                swarm = SwarmClient(model, peers, place / "client.log")
-                await asyncio.to_thread(swarm.__enter__)
-                try:
-                    yield World(node, agent, Client(swarm, place), OracleControl(oracle.url), model)
-                finally:
-                    await asyncio.to_thread(swarm.__exit__)
+        async with one_node(place, BLOCKS, {"oracle": {"dialect": "metrics-v1"}}) as running:
+            swarm = SwarmClient(running.model, running.peers, place / "client.log")
+            await asyncio.to_thread(swarm.__enter__)
+            try:
+                client = Client(swarm, running.node.prefix, place)
+                yield World(running.node, running.agent, client, running.oracle, running.model)
+            finally:
+                await asyncio.to_thread(swarm.__exit__)
 
 
 # The order matters: each test adds to what the Oracle holds.
