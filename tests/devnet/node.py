@@ -15,16 +15,17 @@ from plumised.chain.password import Password
 from plumised.chain.wallet import import_key
 from plumised.observe.control_client import ControlClient, NoDaemonError
 from tests.devnet.client.process import ENGINE_PYTHON, ROOT
+from tests.devnet.configuration import merged, settings, toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from tests.devnet.configuration import Tables
+
 PASSWORD = "correct horse battery staple"
 QUICK_SCRYPT_N = 2
 """Cost of the keystores here. The product's own is higher; a test of the wallet uses that one."""
-
-Table = dict[str, Any]
 
 
 def key(byte: int) -> str:
@@ -38,16 +39,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def toml(tables: Mapping[str, Mapping[str, object]]) -> str:
-    """Tables of plain values as TOML. JSON's strings, numbers, booleans and arrays are TOML's too."""
-    lines = []
-    for name, table in tables.items():
-        lines.append(f"[{name}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
-        lines.append("")
-    return "\n".join(lines)
 
 
 @dataclass
@@ -92,39 +83,30 @@ class DevNode:
     def control(self) -> ControlClient:
         return ControlClient(self.directory / "run" / "control.sock")
 
-    def tables(self) -> dict[str, Table]:
+    def tables(self) -> Tables:
         """What node.toml says."""
-        tables: dict[str, Table] = {
+        tables = settings(
+            str(self.model),
+            self.blocks,
+            f"/ip4/127.0.0.1/tcp/{self.port}",
+            prefix=self.prefix,
+            peers=self.initial_peers,
+            oracle_url=self.oracle_url,
+            rpc_url=self.rpc_url,
+            handlers=2,
+        )
+        own: Tables = {
             "node": {
                 "name": self.directory.name,
                 "state_dir": str(self.directory / "state"),
                 "runtime_dir": str(self.directory / "run"),
                 "cache_dir": str(self.directory / "cache"),
             },
-            "engine": {
-                "python": str(self.python),
-                "model": str(self.model),
-                "blocks": self.blocks,
-                "offline": True,
-                "device": "cpu",
-                "dtype": "float32",
-                "handlers": 2,
-                "throughput_rps": 10.0,
-            },
-            "swarm": {
-                "listen": [f"/ip4/127.0.0.1/tcp/{self.port}"],
-                "prefix": self.prefix,
-                "use_relay": False,
-                **({"initial_peers": list(self.initial_peers)} if self.initial_peers else {"new_swarm": True}),
-            },
-            "oracle": {"url": self.oracle_url, "interval_s": 2.0},
-            "chain": {"rpc_urls": [self.rpc_url], "heartbeat_interval_s": 5.0},
+            "engine": {"python": str(self.python)},
             "wallet": {"password_file": str(self.directory / "password")},
             "metrics": {"listen": "off"},
         }
-        for name, table in self.extra.items():
-            tables[name] = {**tables.get(name, {}), **table}
-        return tables
+        return merged(tables, own, self.extra)
 
     def prepare(self) -> str:
         """Write the configuration, the password and the keystore; returns the agent's address."""

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from tests.devnet.client import LanguageModelClient, Request
 from tests.devnet.client.process import ENGINE_PYTHON, ROOT
-from tests.devnet.node import PASSWORD, key, toml
+from tests.devnet.configuration import toml
+from tests.devnet.node import PASSWORD, key
 from tests.devnet.oracle import OracleControl
 from tests.e2e.cluster import KEYS, PREFIX
-from tests.e2e.nodes import StatusView, settings
+from tests.e2e.nodes import StatusView
 from tests.e2e.services import MODEL_PLACE
 from tests.hosts.waiting import wait_until
+from tests.packaging.node import host_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,16 +84,13 @@ def set_up() -> None:
     peers: tuple[str, ...] = ()
     for node in NODES:
         wait_until(f"{node.name} is up", lambda node=node: _booted(node), _COMMAND_TIMEOUT_S)  # type: ignore[misc]
-        tables = settings(
+        tables = host_settings(
             _SPANS[node.name],
             peers=peers,
             prefix=PREFIX,
             oracle_url="http://oracle:3100",
             rpc_url="http://chain:8545",
-            extra={} if peers else {"swarm": {"new_swarm": True}},
         )
-        if not peers:
-            del tables["swarm"]["initial_peers"]
         node.run("umask 027; cat > /etc/plumise/node.toml; chown root:plumise /etc/plumise/node.toml", toml(tables))
         node.run("umask 077; cat > /root/key", key(_AGENT_KEYS[node.name]) + "\n")
         node.run("umask 077; cat > /root/password", PASSWORD + "\n")

@@ -27,8 +27,9 @@ from tests.devnet.bootstrap import running_bootstrap
 from tests.devnet.chain import DevChain
 from tests.devnet.client import LanguageModelClient, Request
 from tests.devnet.client.process import ENGINE_PYTHON
+from tests.devnet.configuration import toml
 from tests.devnet.model import make_bloom
-from tests.devnet.node import PASSWORD, DevNode, key, toml
+from tests.devnet.node import PASSWORD, DevNode, key
 from tests.devnet.oracle import DevOracle, OracleConfig
 from tests.integration import secret_search
 from tests.integration.conftest import short_directory

@@ -18,8 +18,9 @@ from plumised.ledger import Ledger
 from tests.devnet.chain import DevChain
 from tests.devnet.client import LanguageModelClient, Request
 from tests.devnet.client.process import ENGINE_PYTHON
+from tests.devnet.configuration import toml
 from tests.devnet.model import make_bloom
-from tests.devnet.node import DevNode, key, toml
+from tests.devnet.node import DevNode, key
 from tests.devnet.oracle import DevOracle, OracleConfig
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.devnet.node import toml
+from tests.devnet import configuration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tests.devnet.configuration import Tables
     from tests.hosts.host import Host, Result
     from tests.packaging.devnet import HostsDevnet
 
@@ -22,8 +23,6 @@ PREFIX = "packaged"
 PORT = 31330
 _PASSWORD = "correct horse battery staple"
 _SERVING_TIMEOUT_S = 180.0
-
-Tables = dict[str, dict[str, object]]
 
 
 def settings(
@@ -40,25 +39,32 @@ def settings(
         extra: tables that are merged over the rest.
         peers: of the swarm that it joins; without them it begins one.
     """
-    way_in: dict[str, object] = {"initial_peers": list(peers)} if peers else {"new_swarm": True}
-    tables: Tables = {
-        "engine": {
-            "model": MODEL,
-            "blocks": blocks,
-            "offline": True,
-            "device": "cpu",
-            "dtype": "float32",
-            "handlers": 1,
-            "threads": 1,
-            "throughput_rps": 10.0,
-        },
-        "swarm": {"listen": [f"/ip4/0.0.0.0/tcp/{PORT}"], "prefix": PREFIX, "use_relay": False, **way_in},
-        "oracle": {"url": devnet.programs.oracle_url, "interval_s": 2.0},
-        "chain": {"rpc_urls": [devnet.programs.rpc_url], "heartbeat_interval_s": 5.0},
-    }
-    for name, table in (extra or {}).items():
-        tables[name] = {**tables.get(name, {}), **table}
-    return tables
+    programs = devnet.programs
+    return host_settings(
+        blocks, prefix=PREFIX, peers=peers, oracle_url=programs.oracle_url, rpc_url=programs.rpc_url, extra=extra
+    )
+
+
+def host_settings(
+    blocks: str,
+    *,
+    prefix: str,
+    peers: Sequence[str],
+    oracle_url: str,
+    rpc_url: str,
+    extra: Mapping[str, Mapping[str, object]] | None = None,
+) -> Tables:
+    """The same for a node of any network and devnet."""
+    tables = configuration.settings(
+        MODEL,
+        blocks,
+        f"/ip4/0.0.0.0/tcp/{PORT}",
+        prefix=prefix,
+        peers=peers,
+        oracle_url=oracle_url,
+        rpc_url=rpc_url,
+    )
+    return configuration.merged(tables, {"engine": {"threads": 1}}, extra or {})
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Node:
 
     def configure(self, tables: Tables) -> None:
         """Write the configuration, with the owner and the mode that the file has."""
-        self.host.write(self.config_file, toml(tables), mode="0640", owner="root:plumise")
+        self.host.write(self.config_file, configuration.toml(tables), mode="0640", owner="root:plumise")
 
     def make_wallet(self) -> str:
         """`plumised wallet create`, with the password from a file; returns the agent's address."""

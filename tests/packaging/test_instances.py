@@ -12,10 +12,10 @@ from tests.packaging.node import Node, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.devnet.configuration import Tables
     from tests.hosts.host import Hardware
     from tests.hosts.network import Network
     from tests.packaging.devnet import HostsDevnet
-    from tests.packaging.node import Tables
 
 SPANS = {"a": "0:2", "b": "2:4"}
 

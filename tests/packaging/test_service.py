@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.devnet.node import toml
+from tests.devnet.configuration import toml
 from tests.hosts.docker_engine import ROOT
 from tests.hosts.host import Host
 from tests.packaging.node import BLOCKS, Node, settings
@@ -17,10 +17,10 @@ from tests.petals.escapes import DONE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.devnet.configuration import Tables
     from tests.hosts.host import Hardware
     from tests.hosts.network import Network
     from tests.packaging.devnet import HostsDevnet
-    from tests.packaging.node import Tables
 
 FRAGMENT = "/etc/plumise/node.toml.d/50-test.toml"
 ENGINE_SITE = "/usr/lib/plumise-engine/lib/python3.11/site-packages"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.devnet.node import toml
+from tests.devnet.configuration import toml
 from tests.hosts.host import Host
 from tests.packaging.node import Node, settings
 from tests.packaging.repository import NODE, QUIET, renamed, use

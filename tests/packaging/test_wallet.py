@@ -12,9 +12,9 @@ from tests.packaging.node import Node
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.devnet.configuration import Tables
     from tests.hosts.host import Hardware
     from tests.hosts.network import Network
-    from tests.packaging.node import Tables
 
 OLD, NEW = "correct horse battery staple", "another one"
 PASSWORD = "/etc/plumise/node.password"
