@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 from tests.devnet.client import ClientError, Generation, Generations, LanguageModelClient, Request
 from tests.devnet.client.process import ENGINE_PYTHON, ROOT
 from tests.e2e.services import MODEL_PLACE
+from tests.hosts.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,6 +125,19 @@ class Load:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
+
+    def wait_finished(self, count: int, timeout_s: float) -> None:
+        """Wait until so many sessions have ended with all of their tokens.
+
+        Raises:
+            AssertionError: they have not; with what became of the last ones.
+        """
+        try:
+            wait_until(f"{count} sessions have ended", lambda: len(self.finished) >= count, timeout_s)
+        except TimeoutError:
+            silent = time.monotonic() - self.came[-1] if self.came else timeout_s
+            told = f"no token for {silent:.0f} s, errors: {self.errors[-3:]}"
+            raise AssertionError(f"{len(self.finished)} of {count} sessions in {timeout_s:g} s; {told}") from None
 
     def _run(self) -> None:
         while not self._over.is_set():

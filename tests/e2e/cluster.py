@@ -12,7 +12,7 @@ from eth_account import Account
 
 from tests.devnet.node import key
 from tests.e2e.clients import Client
-from tests.e2e.nodes import ClusterNode, settings
+from tests.e2e.nodes import STATUS_PAUSE_S, ClusterNode, settings
 from tests.e2e.services import MODEL_PLACE, Bootstrap, Chain, Oracle, services_hardware
 from tests.hosts.host import Hardware, Host
 from tests.hosts.network import Network
@@ -164,11 +164,14 @@ class Cluster:
             TimeoutError: the two differ.
         """
 
-        def agreed() -> int:
+        def agreed() -> tuple[int] | None:
             served = node.status().usage.total.tokens
-            return served if served == self.oracle.booked(node.agent) else 0
+            # Nothing served and nothing booked agree as well.
+            return (served,) if served == self.oracle.booked(node.agent) else None
 
-        return wait_until(f"what {node.name} served is booked", agreed, timeout_s)
+        settled = wait_until(f"what {node.name} served is booked", agreed, timeout_s, STATUS_PAUSE_S)
+        assert settled is not None
+        return settled[0]
 
     @contextlib.contextmanager
     def client(self, name: str = "client") -> Iterator[Client]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.devnet.model import make_bloom, open_to_all
+from tests.e2e import outcomes
 from tests.e2e.cluster import Images
+from tests.e2e.figures import DIRECTORY
 from tests.hosts.docker_engine import ROOT
 from tests.hosts.fixtures import docker, images
 from tests.packaging.repository import Repository
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["docker", "images"]
 
 BLOCKS = 24
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What the last run found is not what this one finds."""
+    if not hasattr(session.config, "workerinput"):
+        outcomes.forget()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A suite has one cluster: all of it goes to one worker, unless it names its parts itself."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +61,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def logs(request: pytest.FixtureRequest) -> Path:
+def logs(request: pytest.FixtureRequest, worker_id: str) -> Path:
     """Where the clients of a suite leave their logs."""
-    directory = ROOT / "build" / "e2e" / Path(str(request.path)).stem
+    directory = DIRECTORY / Path(str(request.path)).stem / worker_id
     directory.mkdir(parents=True, exist_ok=True)
     return directory

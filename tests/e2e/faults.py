@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.devnet.chain import FaultMode, MiningMode
 from tests.devnet.oracle import Fault
+from tests.e2e import mishaps
 from tests.e2e.nodes import ENGINE, HANDLER, P2PD
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 DAEMON: Final = "plumised"
 BASE_FEE_WEI: Final = 5_000_001
 BALANCE_WEI: Final = 10**18
+AGENT_DEAD_AFTER_S: Final = 300.0
+"""From then on the chain calls an agent dead that has sent no heartbeat."""
 
 Deed = Callable[["Stage"], None]
 
@@ -52,6 +55,8 @@ class Row:
         end: mends what does not mend itself, once the node has told of it.
         noticed: whether a status of the victim, None while no daemon answers, tells of it.
         prepare: what it takes beforehand, while nothing is wrong.
+        clear: undoes that.
+        lasts_s: how long it is kept up at least.
     """
 
     fault: str
@@ -60,6 +65,8 @@ class Row:
     noticed: Callable[[Stage, StatusView | None], bool]
     end: Deed | None = None
     prepare: Deed | None = None
+    clear: Deed | None = None
+    lasts_s: float = 0.0
 
 
 def tells(*codes: str) -> Callable[[Stage, StatusView | None], bool]:
@@ -72,16 +79,9 @@ def tells(*codes: str) -> Callable[[Stage, StatusView | None], bool]:
     return noticed
 
 
-def engine_replaced(stage: Stage, status: StatusView | None) -> bool:
-    """Noticed by not calling the engine of before a serving one any more."""
-    if status is None:
-        return False
-    return not status.serving or status.engine.incarnation != stage.before.engine.incarnation
-
-
 def no_daemon(stage: Stage, status: StatusView | None) -> bool:
     """Noticed since `plumised status` says that no daemon answers, or another one does already."""
-    return status is None or engine_replaced(stage, status)
+    return status is None or not status.serving or status.engine.incarnation != stage.before.engine.incarnation
 
 
 def nothing_to_tell(_: Stage, status: StatusView | None) -> bool:
@@ -95,8 +95,19 @@ def signalled(name: str, how: str, said: str, expected: str) -> Row:
         f"{said} {name}",
         expected,
         lambda stage: stage.victim.signal(name, how),
-        no_daemon if name == DAEMON else engine_replaced,
+        no_daemon if name == DAEMON else tells(*_ENGINE_ENDED),
     )
+
+
+_ENGINE_ENDED: Final = (
+    "engine-killed",
+    "engine-crashed",
+    "engine-exited",
+    "engine-stuck",
+    "engine-spinning",
+    "engine-part-dead",
+    "engine-part-absent",
+)
 
 
 def oracle(name: str, fault: Fault, *codes: str) -> Row:
@@ -115,6 +126,7 @@ def chain(
     begin: Callable[[Admin, str], Awaitable[None]],
     end: Callable[[Admin, str], Awaitable[None]],
     noticed: Callable[[Stage, StatusView | None], bool],
+    lasts_s: float = 0.0,
 ) -> Row:
     """The chain misbehaves."""
     return Row(
@@ -123,6 +135,7 @@ def chain(
         lambda stage: stage.cluster.chain.ask(lambda admin: begin(admin, stage.victim.agent)),
         noticed,
         lambda stage: stage.cluster.chain.ask(lambda admin: end(admin, stage.victim.agent)),
+        lasts_s=lasts_s,
     )
 
 
@@ -166,30 +179,13 @@ def _start_oracle(stage: Stage) -> None:
     stage.cluster.oracle.wait_until_up()
 
 
-def _restart_with_clock(offset: str) -> Deed:
-    library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
-    settings = f"LD_PRELOAD={library} FAKETIME={offset} DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_RESET=1"
-    drop_in = "/run/systemd/system/plumised.service.d/clock.conf"
-
-    def restart(stage: Stage) -> None:
-        stage.victim.host.write(drop_in, f"[Service]\nEnvironment={settings}\n")
-        stage.victim.host.systemctl("daemon-reload")
-        stage.victim.host.systemctl("restart", stage.victim.node.unit)
-
-    return restart
-
-
-def _restart_with_true_clock(stage: Stage) -> None:
-    stage.victim.host.run("rm -rf /run/systemd/system/plumised.service.d")
-    stage.victim.host.systemctl("daemon-reload")
-    stage.victim.host.systemctl("restart", stage.victim.node.unit)
-
-
 _UNKNOWN: Final = ("oracle-unknown-outcome", "oracle-unsettled", "oracle-unreachable")
 _NO_CHAIN: Final = ("rpc-none-usable", "rpc-unreachable")
+_STATE_DISK: Final = mishaps.SmallDisk("/var/lib/plumise")
+_CACHE_DISK: Final = mishaps.SmallDisk("/var/cache/plumise")
 _ELSEWHERE: Final = "the session goes on through the other node; the engine is started again"
 
-ROWS: Final = (
+NODE_ROWS: Final = (
     signalled(ENGINE, "KILL", "kill -9", _ELSEWHERE),
     signalled(ENGINE, "STOP", "SIGSTOP", _ELSEWHERE),
     signalled(HANDLER, "KILL", "kill -9", _ELSEWHERE),
@@ -207,6 +203,69 @@ ROWS: Final = (
     ),
     Row("host killed", "comes back with the machine", _kill_host, no_daemon, _start_host),
     Row("host restarted", "stops in order, comes back with the machine", _restart_host, no_daemon),
+    Row(
+        "clock +90 s",
+        "serves on, signs nothing until the clock is right",
+        mishaps.restart_with_clock("+90s"),
+        tells("oracle-clock-skew", "clock-skew"),
+        mishaps.restart_with_true_clock,
+    ),
+    Row(
+        "clock -90 s",
+        "serves on, signs nothing until the clock is right",
+        mishaps.restart_with_clock("-90s"),
+        tells("oracle-clock-skew", "clock-skew", "oracle-clock-behind"),
+        mishaps.restart_with_true_clock,
+    ),
+    Row(
+        "port taken",
+        "says whose fault it is, serves when the port is free",
+        mishaps.take_port,
+        tells("port-taken"),
+        mishaps.free_port,
+    ),
+    Row(
+        "disk full: state",
+        "serves on, counting catches up",
+        _STATE_DISK.fill,
+        tells("ledger-disk-full"),
+        _STATE_DISK.make_room,
+        _STATE_DISK.prepare,
+        _STATE_DISK.clear,
+    ),
+    Row(
+        "disk full: cache",
+        "serves on",
+        _CACHE_DISK.fill,
+        nothing_to_tell,
+        _CACHE_DISK.make_room,
+        _CACHE_DISK.prepare,
+        _CACHE_DISK.clear,
+    ),
+    Row(
+        "memory limit hit",
+        "the kernel ends the engine, not the daemon; it is started again",
+        mishaps.use_up_memory,
+        tells("oom-killed"),
+        mishaps.give_memory_back,
+    ),
+    Row(
+        "descriptors of the daemon used up",
+        "serves and counts on, answers when there are some again",
+        lambda stage: mishaps.limit_descriptors(stage, "{used}"),
+        no_daemon,
+        lambda stage: mishaps.limit_descriptors(stage, "65536"),
+    ),
+    Row(
+        "upgrade of the package in mid-session",
+        "stops in order, the session goes on through the other node",
+        mishaps.upgrade,
+        no_daemon,
+    ),
+)
+"""What happens to a node itself, in the order in which it is run."""
+
+WORLD_ROWS: Final = (
     cut("the other node", lambda stage: stage.other.host, nothing_to_tell),
     cut("the Oracle", lambda stage: stage.cluster.oracle.program.host, tells("oracle-unreachable", *_UNKNOWN)),
     cut("the chain", lambda stage: stage.cluster.chain.program.host, tells(*_NO_CHAIN)),
@@ -238,10 +297,11 @@ ROWS: Final = (
         tells("rpc-wrong-chain", *_NO_CHAIN),
     ),
     chain(
-        "no block for a while",
+        "no block for 5 minutes",
         lambda admin, _: admin.set_mining(MiningMode.MANUAL),
         lambda admin, _: admin.set_mining(MiningMode.INTERVAL, 1.0),
         tells("heartbeat-pending", "rpc-behind", "transaction-stuck", "heartbeat-late"),
+        AGENT_DEAD_AFTER_S,
     ),
     chain(
         "base fee x 10",
@@ -262,24 +322,12 @@ ROWS: Final = (
         tells("balance-low", "insufficient-funds"),
     ),
     Row(
-        "clock +90 s",
-        "serves on, signs nothing until the clock is right",
-        _restart_with_clock("+90s"),
-        tells("oracle-clock-skew", "clock-skew"),
-        _restart_with_true_clock,
-    ),
-    Row(
-        "clock -90 s",
-        "serves on, signs nothing until the clock is right",
-        _restart_with_clock("-90s"),
-        tells("oracle-clock-skew", "clock-skew", "oracle-clock-behind"),
-        _restart_with_true_clock,
-    ),
-    Row(
         "bootstrap peer gone for good",
         "the swarm goes on without it",
         lambda stage: stage.cluster.bootstrap.program.stop("KILL"),
         nothing_to_tell,
     ),
 )
-"""In the order in which they are run; the last one is not undone."""
+"""What happens around it; the last one is not undone."""
+
+ROWS: Final = NODE_ROWS + WORLD_ROWS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from typing import TYPE_CHECKING, Final
 
@@ -14,9 +15,11 @@ DIRECTORY: Final = ROOT / "build" / "e2e"
 
 
 def keep(suite: str, figures: Mapping[str, float]) -> None:
-    """Replace the figures of one suite."""
+    """Replace the figures of one suite. Several processes may do so at the same time."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
-    file = DIRECTORY / "figures.json"
-    every: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
-    every[suite] = {name: round(value, 2) for name, value in figures.items()}
-    file.write_text(json.dumps(every, indent=2) + "\n")
+    with (DIRECTORY / "figures.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        file = DIRECTORY / "figures.json"
+        every: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
+        every[suite] = {name: round(value, 2) for name, value in figures.items()}
+        file.write_text(json.dumps(every, indent=2) + "\n")

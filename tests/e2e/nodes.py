@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SERVING_WITHIN_S: Final = 180.0
 NOTICED_WITHIN_S: Final = 60.0
+STATUS_PAUSE_S: Final = 0.5
+"""Between two statuses; each is a Python process on the node."""
 ENGINE: Final = "plumise-engine"
 HANDLER: Final = "plumise-hdl-0"
 P2PD: Final = "p2pd"
@@ -107,6 +109,11 @@ class StatusView(_View):
         """The codes of the problems."""
         return frozenset(problem.code for problem in self.problems)
 
+    @property
+    def well(self) -> bool:
+        """Whether the node serves and has nothing to complain of."""
+        return self.serving and not self.problems
+
 
 @dataclass(frozen=True)
 class ClusterNode:
@@ -176,7 +183,7 @@ class ClusterNode:
             return last[0] if last[0] is not None and fits(last[0]) else None
 
         try:
-            status = wait_until(f"{self.name}: {what}", fitting, timeout_s)
+            status = wait_until(f"{self.name}: {what}", fitting, timeout_s, STATUS_PAUSE_S)
         except TimeoutError:
             seen = "no status" if last[0] is None else last[0].model_dump_json(indent=1)
             journal = "\n".join(self.node.messages()[-60:])

@@ -6,20 +6,25 @@ build/e2e/faults.md and faults.json.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e import figures
 from tests.e2e.clients import Load
 from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import BLOCKS
-from tests.e2e.faults import BASE_FEE_WEI, ROWS, Stage
-from tests.e2e.figures import DIRECTORY
-from tests.hosts.host import HostError
+from tests.e2e.faults import BASE_FEE_WEI, NODE_ROWS, WORLD_ROWS, Stage
+from tests.e2e.mishaps import NEXT_VERSION
+from tests.e2e.nodes import STATUS_PAUSE_S
+from tests.e2e.outcomes import Outcome, keep
+from tests.hosts.host import Hardware, HostError
 from tests.hosts.waiting import wait_until
+from tests.packaging.node import PORT
+from tests.packaging.repository import NODE, renamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from tests.e2e.cluster import Images
     from tests.e2e.faults import Row
     from tests.e2e.nodes import ClusterNode, StatusView
+    from tests.packaging.repository import Repository
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -41,23 +47,6 @@ RECOVERED_WITHIN_S = 300.0
 SETTLED_WITHIN_S = 240.0
 # Five deaths without a long run between them are a crash loop, which is not what a row is about.
 DEATHS_BEFORE_FRESH = 3
-
-
-@dataclass(frozen=True)
-class Found:
-    """What came of a row. Times are in seconds from the fault, and from its end; `told` are the codes of the status."""
-
-    fault: str
-    expected: str
-    told: tuple[str, ...]
-    noticed_after_s: float
-    recovered_after_s: float
-    recovered: bool
-    served: dict[str, int]
-    booked: dict[str, int]
-    lost: int
-    sessions: int
-    failed_sessions: int
 
 
 @dataclass(frozen=True)
@@ -87,12 +76,20 @@ class Watch:
 
 
 @pytest.fixture(scope="module")
-def cluster(cluster_images: Images, model: Path, logs: Path) -> Iterator[Cluster]:
+def hardware(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> Hardware:
+    """Of the nodes: memory limits work, and there is a newer package to upgrade to."""
+    place = tmp_path_factory.mktemp("next")
+    renamed(repository.package(NODE), "99", place, {})
+    return Hardware(cgroups="controllers", mounts={NEXT_VERSION: place})
+
+
+@pytest.fixture(scope="module")
+def cluster(cluster_images: Images, model: Path, hardware: Hardware, logs: Path) -> Iterator[Cluster]:
     with Cluster.running(cluster_images, model, logs) as running:
         running.chain.ask(lambda chain: chain.set_fees(base_fee=BASE_FEE_WEI))
         for name in NAMES:
             extra = {"oracle": {"timeout_s": 5.0}, "chain": {"rpc_timeout_s": 3.0}}
-            running.add_node(name, f"0:{BLOCKS}", extra).start()
+            running.add_node(name, f"0:{BLOCKS}", extra, hardware).start()
         for node in running.nodes.values():
             node.wait_serving()
         yield running
@@ -110,28 +107,35 @@ def reference(cluster: Cluster) -> tuple[int, ...]:
         return single.generate(PROMPT, NEW_TOKENS).ids
 
 
-@pytest.fixture(scope="module")
-def report() -> Iterator[list[Found]]:
-    """What came of the rows, written after each of them."""
-    found: list[Found] = []
-    yield found
-    write(found)
+PARTS = {"faults-of-nodes": NODE_ROWS, "faults-of-the-world": WORLD_ROWS}
+"""Each part can have a worker, and a cluster, of its own."""
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault.replace(" ", "-"))
-def test_fault(cluster: Cluster, client: Client, reference: tuple[int, ...], report: list[Found], row: Row) -> None:
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=row.fault.replace(" ", "-"), marks=pytest.mark.xdist_group(part))
+        for part, rows in PARTS.items()
+        for row in rows
+    ],
+)
+def test_fault(cluster: Cluster, client: Client, reference: tuple[int, ...], row: Row) -> None:
     with Load(client, PROMPT, reference) as load:
         victim, other = busy_first(cluster, load)
         stage = Stage(cluster, victim, other, victim.wait("all is well", well))
-        if row.prepare is not None:
-            row.prepare(stage)
-        watch = Watch(victim, set())
-        noticed_after_s, recovered_after_s = suffer(stage, row, load, watch)
+        with contextlib.ExitStack() as stack:
+            if row.clear is not None:
+                stack.callback(row.clear, stage)
+            if row.prepare is not None:
+                row.prepare(stage)
+            stage = Stage(cluster, victim, other, victim.wait("all is well", well, RECOVERED_WITHIN_S))
+            watch = Watch(victim, set())
+            noticed_after_s, recovered_after_s = suffer(stage, row, load, watch)
     served = {node.name: cluster.wait_settled(node, SETTLED_WITHIN_S) for node in (victim, other)}
     booked = {node.name: cluster.oracle.booked(node.agent) for node in (victim, other)}
     lost = sum(served.values()) - sum(booked.values())
-    report.append(
-        Found(
+    keep(
+        Outcome(
             row.fault,
             row.expected,
             tuple(sorted(watch.told)),
@@ -145,9 +149,19 @@ def test_fault(cluster: Cluster, client: Client, reference: tuple[int, ...], rep
             failed_sessions=len(load.errors),
         )
     )
-    write(report)
     assert load.wrong == []
     assert lost == 0
+
+
+@pytest.mark.parametrize("part", [pytest.param(part, marks=pytest.mark.xdist_group(part)) for part in PARTS])
+def test_after_all_of_it_a_stop_leaves_neither_process_nor_port(cluster: Cluster, part: str) -> None:
+    stopped = {f"{name}_stopped_after_s": cluster.node(name).stop() for name in NAMES}
+    figures.keep(part, stopped)
+
+    for name in NAMES:
+        node = cluster.node(name)
+        assert node.processes() == {}
+        assert node.host.run(f"ss --no-header --listening --tcp --numeric 'sport = :{PORT}'").stdout == ""
 
 
 def suffer(stage: Stage, row: Row, load: Load, watch: Watch) -> tuple[float, float]:
@@ -163,23 +177,25 @@ def suffer(stage: Stage, row: Row, load: Load, watch: Watch) -> tuple[float, flo
             f"{stage.victim.name} tells of: {row.fault}",
             lambda: row.noticed(stage, watch.status()),
             NOTICED_WITHIN_S,
+            STATUS_PAUSE_S,
         )
         noticed = time.monotonic()
         finished = len(load.finished)
-        # With the fault still on, or its traces fresh: sessions go on.
-        wait_until("a session has ended since", lambda: len(load.finished) > finished, GENERATING_WITHIN_S)
+        # With the fault still on, or its traces fresh.
+        load.wait_finished(finished + 1, GENERATING_WITHIN_S)
+        if row.lasts_s:
+            time.sleep(max(0.0, began + row.lasts_s - time.monotonic()))
     finally:
         if row.end is not None:
             row.end(stage)
     ended = time.monotonic()
     try:
-        wait_until("all is well again", watch.well, RECOVERED_WITHIN_S)
+        wait_until("all is well again", watch.well, RECOVERED_WITHIN_S, STATUS_PAUSE_S)
     except TimeoutError:
         # Says what is not.
         stage.victim.wait("all is well again", well, 0.0)
     recovered = time.monotonic()
-    finished = len(load.finished)
-    wait_until("a session has ended since", lambda: len(load.finished) > finished, GENERATING_WITHIN_S)
+    load.wait_finished(len(load.finished) + 1, GENERATING_WITHIN_S)
     return noticed - began, recovered - ended
 
 
@@ -198,26 +214,7 @@ def busy_first(cluster: Cluster, load: Load) -> tuple[ClusterNode, ClusterNode]:
             node.host.systemctl("restart", node.node.unit)
         node.wait_serving()
     before = {name: cluster.node(name).status().usage.total.tokens for name in NAMES}
-    wait_until("sessions go on", lambda: len(load.finished) > 0, GENERATING_WITHIN_S)
+    load.wait_finished(1, GENERATING_WITHIN_S)
     grown = {name: cluster.node(name).status().usage.total.tokens - tokens for name, tokens in before.items()}
     first, second = sorted(NAMES, key=lambda name: -grown[name])
     return cluster.node(first), cluster.node(second)
-
-
-def write(found: list[Found]) -> None:
-    """Write both files."""
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    rows = [asdict(each) | {"served": sum(each.served.values()), "booked": sum(each.booked.values())} for each in found]
-    (DIRECTORY / "faults.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    lines = [
-        "| fault | expected | told | noticed after | well again after | served | booked | lost | sessions | failed |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {each.fault} | {each.expected} | {', '.join(each.told)} |"
-        f" {each.noticed_after_s} s | {each.recovered_after_s} s |"
-        f" {sum(each.served.values())} | {sum(each.booked.values())} | {each.lost} | {each.sessions} |"
-        f" {each.failed_sessions} |"
-        for each in found
-    ]
-    (DIRECTORY / "faults.md").write_text("\n".join(lines) + "\n")

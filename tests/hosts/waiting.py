@@ -12,8 +12,8 @@ T = TypeVar("T")
 _PAUSE_S = 0.1
 
 
-def wait_until(what: str, condition: Callable[[], T], timeout_s: float) -> T:
-    """Ask until the condition's answer is true, and return it.
+def wait_until(what: str, condition: Callable[[], T], timeout_s: float, pause_s: float = _PAUSE_S) -> T:
+    """Ask until the condition's answer is true, and return it. Longer pauses spare the machine.
 
     Raises:
         TimeoutError: it never was; `what` and the last answer are in the message.
@@ -25,4 +25,4 @@ def wait_until(what: str, condition: Callable[[], T], timeout_s: float) -> T:
             return answer
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s:g} s: {what}; last seen: {answer!r}")
-        time.sleep(_PAUSE_S)
+        time.sleep(pause_s)

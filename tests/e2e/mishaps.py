@@ -1,0 +1,107 @@
+"""What can befall the host of a node, as deeds of the fault matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tests.packaging.node import PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.e2e.faults import Stage
+
+    Deed = Callable[[Stage], None]
+
+NEXT_VERSION: Final = "/srv/next"
+"""Where the nodes have a newer plumise-node."""
+
+
+def restart_with_clock(offset: str) -> Deed:
+    library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+    settings = f"LD_PRELOAD={library} FAKETIME={offset} DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_RESET=1"
+    drop_in = "/run/systemd/system/plumised.service.d/clock.conf"
+
+    def restart(stage: Stage) -> None:
+        stage.victim.host.write(drop_in, f"[Service]\nEnvironment={settings}\n")
+        stage.victim.host.systemctl("daemon-reload")
+        stage.victim.host.systemctl("restart", stage.victim.node.unit)
+
+    return restart
+
+
+def restart_with_true_clock(stage: Stage) -> None:
+    stage.victim.host.run("rm -rf /run/systemd/system/plumised.service.d")
+    stage.victim.host.systemctl("daemon-reload")
+    stage.victim.host.systemctl("restart", stage.victim.node.unit)
+
+
+def take_port(stage: Stage) -> None:
+    host, unit = stage.victim.host, stage.victim.node.unit
+    host.systemctl("stop", unit)
+    host.run(f"systemd-run --quiet --unit=squatter python3 -m http.server {PORT}")
+    host.systemctl("start", unit)
+
+
+def free_port(stage: Stage) -> None:
+    stage.victim.host.systemctl("stop", "squatter")
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """A directory of the package on a disk of its own, while it is prepared."""
+
+    place: str
+
+    def prepare(self, stage: Stage) -> None:
+        stage.victim.stop()
+        stage.victim.host.run(
+            f"cp -a {self.place} /root/kept && mount -t tmpfs -o size=64m,mode=0750 small {self.place}"
+            f" && cp -a /root/kept/. {self.place}/ && chown --reference=/root/kept {self.place}"
+        )
+        stage.victim.start()
+        stage.victim.wait_serving()
+
+    def fill(self, stage: Stage) -> None:
+        stage.victim.host.run(f"dd if=/dev/zero of={self.place}/filler bs=4k status=none", check=False)
+
+    def make_room(self, stage: Stage) -> None:
+        stage.victim.host.run(f"rm {self.place}/filler")
+
+    def clear(self, stage: Stage) -> None:
+        place = self.place
+        stage.victim.stop()
+        stage.victim.host.run(
+            f"rm -rf /root/kept && cp -a {place} /root/kept && umount {place} && cp -a /root/kept/. {place}/"
+            " && rm -rf /root/kept"
+        )
+        stage.victim.start()
+        stage.victim.wait_serving()
+
+
+_HOG: Final = "import time; hoard = b'x' * (256 << 20); time.sleep(20)"
+
+
+def use_up_memory(stage: Stage) -> None:
+    host, unit = stage.victim.host, stage.victim.node.unit
+    used = int(host.show(unit, "MemoryCurrent")["MemoryCurrent"])
+    host.systemctl("set-property", "--runtime", unit, f"MemoryMax={used + (32 << 20)}", "MemorySwapMax=0")
+    group = host.show(unit, "ControlGroup")["ControlGroup"]
+    join = f"for tree in /sys/fs/cgroup/memory /sys/fs/cgroup; do echo $$ > $tree{group}/cgroup.procs && break; done"
+    host.run(f"systemd-run --quiet --unit=hog bash -c '{join}; exec python3 -c \"{_HOG}\"'")
+
+
+def give_memory_back(stage: Stage) -> None:
+    stage.victim.host.systemctl("stop", "hog", check=False)
+    stage.victim.host.systemctl("set-property", "--runtime", stage.victim.node.unit, "MemoryMax=infinity")
+
+
+def limit_descriptors(stage: Stage, limit: str) -> None:
+    host = stage.victim.host
+    pid = host.main_pid(stage.victim.node.unit)
+    host.run(f"prlimit --pid {pid} --nofile={limit.format(used=f'$(ls /proc/{pid}/fd | wc -l)')}:")
+
+
+def upgrade(stage: Stage) -> None:
+    stage.victim.host.run(f"dpkg --install --force-confold {NEXT_VERSION}/plumise-node_*.deb", timeout_s=180.0)
