@@ -1,9 +1,9 @@
-"""Builds the kernel.
+"""Builds the native parts: the kernel of the blocks, and the scores of the client's logits head.
 
     python -m plumised.petals.fast.building DIRECTORY
 
-makes one shared library for each instruction set in DIRECTORY, where they are not there yet as the source has them.
-Standard library and g++ only.
+makes shared libraries of each for each instruction set in DIRECTORY, where they are not there yet as the source has
+them. Standard library and g++ only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-SOURCE: Final = Path(__file__).with_name("kernel.cpp")
+_PETALS: Final = Path(__file__).parents[1]
+SOURCES: Final = {"span": _PETALS / "fast/kernel.cpp", "head": _PETALS / "client/head.cpp"}
+"""What the libraries are named after, and made from."""
 INSTRUCTION_SETS: Final = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3"}
 """For each CPU capability, as torch names it, GCC's name of the instruction set. Others have no kernel."""
 _OPTIONS: Final = (
@@ -34,9 +36,9 @@ _OPTIONS: Final = (
 )
 
 
-def library(directory: Path, capability: str) -> Path:
-    """Where the library for a CPU capability stands."""
-    return directory / f"span-{capability.lower()}.so"
+def library(directory: Path, capability: str, part: str = "span") -> Path:
+    """Where a part's library for a CPU capability stands."""
+    return directory / f"{part}-{capability.lower()}.so"
 
 
 def build(directory: Path, compiler: str = "g++", flags: tuple[str, ...] = ()) -> list[Path]:
@@ -54,19 +56,24 @@ def build(directory: Path, compiler: str = "g++", flags: tuple[str, ...] = ()) -
     directory.mkdir(parents=True, exist_ok=True)
     return [
         target
+        for part, source in SOURCES.items()
         for capability, architecture in INSTRUCTION_SETS.items()
-        if _build(target := library(directory, capability), [compiler, *flags, *_OPTIONS, f"-march={architecture}"])
+        if _build(
+            source,
+            target := library(directory, capability, part),
+            [compiler, *flags, *_OPTIONS, f"-march={architecture}"],
+        )
     ]
 
 
-def _build(target: Path, command: list[str]) -> bool:
-    key = hashlib.sha256("\n".join(command).encode() + SOURCE.read_bytes()).hexdigest()
+def _build(source: Path, target: Path, command: list[str]) -> bool:
+    key = hashlib.sha256("\n".join(command).encode() + source.read_bytes()).hexdigest()
     stamp = target.with_suffix(".key")
     if target.exists() and stamp.exists() and stamp.read_text() == key:
         return False
     # Whoever has the old one mapped keeps it.
     scratch = target.with_name(f"{target.name}.{os.getpid()}")
-    subprocess.run([*command, "-o", str(scratch), str(SOURCE)], check=True)
+    subprocess.run([*command, "-o", str(scratch), str(source)], check=True)
     scratch.replace(target)
     stamp.write_text(key)
     return True

@@ -1,6 +1,7 @@
 """A language model behind standard input and output: one JSON request a line in, JSON events out.
 
     python -m tests.devnet.client swarm MODEL_DIR PREFIX PEER [PEER …]    through the swarm, with the Petals client
+    python -m tests.devnet.client own MODEL_DIR PREFIX PEER [PEER …]      through the swarm, with plumised's own client
     python -m tests.devnet.client local MODEL_DIR                         in this process, with transformers alone
 
 Request: {"ids": [int, …]} or {"prompt": str} (rendered with the model's chat template), with {"max_new_tokens": int}.
@@ -182,6 +183,15 @@ def generate_together(model: Any, request: dict[str, Any]) -> None:
 def main(argv: list[str]) -> int:
     warnings.simplefilter("ignore")
     mode, directory, *arguments = argv
+    if mode == "own":
+        from plumised.petals.compat import apply
+
+        apply()
+        from tests.devnet.client import own
+
+        prefix, *peers = arguments
+        own.run(directory, prefix, peers, emit)
+        return 0
     model = load(mode, directory, arguments)
     tokenizer = None
     if Path(directory, "tokenizer.json").exists():

@@ -88,8 +88,13 @@ class LanguageModelClient:
 
     @classmethod
     def swarm(cls, model: Path, prefix: str, peers: Sequence[str], *, log: Path) -> Self:
-        """A client that generates through the swarm."""
+        """A client that generates through the swarm, Petals' own."""
         return cls(["swarm", str(model), prefix, *peers], log=log)
+
+    @classmethod
+    def own(cls, model: Path, prefix: str, peers: Sequence[str], *, log: Path) -> Self:
+        """A client that generates through the swarm, plumised's."""
+        return cls(["own", str(model), prefix, *peers], log=log)
 
     @classmethod
     def local(cls, model: Path, *, log: Path) -> Self:

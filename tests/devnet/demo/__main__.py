@@ -77,7 +77,7 @@ async def demo(prompt: str, max_new_tokens: int, screen: Screen) -> Summary:
             screen.step(f"{name} serves")
 
         request = Request(max_new_tokens, prompt=prompt)
-        client = LanguageModelClient.swarm(model, PREFIX, peers, log=BUILD / "client.log")
+        client = LanguageModelClient.own(model, PREFIX, peers, log=BUILD / "client.log")
         async with client:
             screen.step(f"The swarm is asked: {prompt}")
             screen.text("\n  ")
