@@ -12,11 +12,12 @@ from eth_account import Account
 
 from tests.devnet.node import key
 from tests.e2e.clients import Client
-from tests.e2e.nodes import STATUS_PAUSE_S, ClusterNode, settings
+from tests.e2e.nodes import STATUS_PAUSE_S, ClusterNode
 from tests.e2e.services import MODEL_PLACE, Bootstrap, Chain, Oracle, services_hardware
 from tests.hosts.host import Hardware, Host
 from tests.hosts.network import Network
 from tests.hosts.waiting import wait_until
+from tests.packaging.node import host_settings
 from tests.packaging.repository import ENGINE, NODE
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Cluster:
         mounts = {**(wanted.mounts or {}), MODEL_PLACE: self._model}
         machine = Hardware(wanted.cgroups, wanted.tmpfs, mounts, wanted.capabilities)
         host = self._stack.enter_context(Host.booted(self._images.node, name, self.network, machine))
-        tables = settings(
+        tables = host_settings(
             blocks,
             peers=self.peers,
             prefix=PREFIX,

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from plumised.observe.status import EngineState  # noqa: TC001 - pydantic reads the annotation
 from tests.devnet.node import PASSWORD, key
-from tests.e2e.services import MODEL_PLACE
 from tests.hosts.waiting import wait_until
-from tests.packaging.node import PORT, Node
+from tests.packaging.node import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from tests.devnet.configuration import Tables
     from tests.hosts.host import Host
 
 SERVING_WITHIN_S: Final = 180.0
@@ -27,8 +27,6 @@ STATUS_PAUSE_S: Final = 0.5
 ENGINE: Final = "plumise-engine"
 HANDLER: Final = "plumise-hdl-0"
 P2PD: Final = "p2pd"
-
-Tables = dict[str, dict[str, object]]
 
 
 class _View(BaseModel):
@@ -233,38 +231,3 @@ class ClusterNode:
     def heal(self, other: Host) -> None:
         """Undo `cut_off_from`."""
         self.host.run(shlex.join(["ip", "route", "del", "blackhole", other.address]))
-
-
-def settings(
-    blocks: str,
-    *,
-    peers: tuple[str, ...],
-    prefix: str,
-    oracle_url: str,
-    rpc_url: str,
-    extra: Mapping[str, Mapping[str, object]] | None = None,
-) -> Tables:
-    """node.toml of a node that serves blocks of the checkpoint."""
-    tables: Tables = {
-        "engine": {
-            "model": MODEL_PLACE,
-            "blocks": blocks,
-            "offline": True,
-            "device": "cpu",
-            "dtype": "float32",
-            "handlers": 1,
-            "threads": 1,
-            "throughput_rps": 10.0,
-        },
-        "swarm": {
-            "listen": [f"/ip4/0.0.0.0/tcp/{PORT}"],
-            "prefix": prefix,
-            "use_relay": False,
-            "initial_peers": list(peers),
-        },
-        "oracle": {"url": oracle_url, "interval_s": 2.0},
-        "chain": {"rpc_urls": [rpc_url], "heartbeat_interval_s": 5.0},
-    }
-    for name, table in (extra or {}).items():
-        tables[name] = {**tables.get(name, {}), **table}
-    return tables

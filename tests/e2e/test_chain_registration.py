@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from tests.devnet.chain import Admin
     from tests.devnet.chain.model import AgentInfo, HeartbeatInfo, TransactionInfo
+    from tests.devnet.configuration import Tables
     from tests.e2e.cluster import Images
-    from tests.e2e.nodes import ClusterNode, StatusView, Tables
+    from tests.e2e.nodes import ClusterNode, StatusView
 
 pytestmark = pytest.mark.timeout(600)
 
