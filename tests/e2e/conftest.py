@@ -17,6 +17,10 @@ from tests.hosts.fixtures import docker, images
 from tests.packaging.repository import Repository
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.clients import Client
+    from tests.e2e.cluster import Cluster
     from tests.hosts.images import ImageStore
 
 __all__ = ["docker", "images"]
@@ -66,3 +70,10 @@ def logs(request: pytest.FixtureRequest, worker_id: str) -> Path:
     directory = DIRECTORY / Path(str(request.path)).stem / worker_id
     directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+@pytest.fixture(scope="module")
+def client(cluster: Cluster) -> Iterator[Client]:
+    """A client of the swarm of the suite's `cluster`."""
+    with cluster.client() as running:
+        yield running

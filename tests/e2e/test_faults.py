@@ -96,12 +96,6 @@ def cluster(cluster_images: Images, model: Path, hardware: Hardware, logs: Path)
 
 
 @pytest.fixture(scope="module")
-def client(cluster: Cluster) -> Iterator[Client]:
-    with cluster.client() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def reference(cluster: Cluster) -> tuple[int, ...]:
     with cluster.single_process() as single:
         return single.generate(PROMPT, NEW_TOKENS).ids

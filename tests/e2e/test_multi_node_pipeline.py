@@ -40,12 +40,6 @@ def cluster(cluster_images: Images, model: Path, logs: Path) -> Iterator[Cluster
 
 
 @pytest.fixture(scope="module")
-def client(cluster: Cluster) -> Iterator[Client]:
-    with cluster.client() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def single(cluster: Cluster) -> Iterator[Client]:
     with cluster.single_process() as running:
         yield running

@@ -51,12 +51,6 @@ def node(cluster: Cluster) -> ClusterNode:
     return cluster.node("a")
 
 
-@pytest.fixture(scope="module")
-def client(cluster: Cluster) -> Iterator[Client]:
-    with cluster.client() as running:
-        yield running
-
-
 @dataclass(frozen=True)
 class Sessions:
     """Sessions at the same time, and the node's tokens and requests before them."""
