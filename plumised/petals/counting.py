@@ -29,6 +29,7 @@ from plumised.ipc.proofs import ProofWriter
 from plumised.ipc.tally import TallyWriter, tally_path
 from plumised.petals.computing import ComputingConnectionHandler
 from plumised.petals.lifeline import die_with_parent, name_process
+from plumised.petals.memory import keep_inherited
 from plumised.petals.proofs import NoDigest, Prover, hidden_states, model_digest
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class CountingConnectionHandler(ComputingConnectionHandler):
         # A signal to the whole group must not bypass the main process, which drains first.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         name_process(f"plumise-hdl-{self._handler_index}")
+        keep_inherited()
         # A predecessor that was killed in the middle of a request has left its count behind.
         self.active[self._handler_index] = 0
         job = self.job

@@ -17,6 +17,7 @@ from petals.server.server import ModuleContainer, Server
 from plumised.petals.hardware import Hardware, blocks_that_fit, choose_hardware
 from plumised.petals.lifeline import die_with_parent, name_process
 from plumised.petals.loading import load_config
+from plumised.petals.memory import keep_inherited, release, settle
 from plumised.petals.patches import apply_patches
 from plumised.petals.preflight import check_identity, check_ports, check_prefix, check_span
 from plumised.petals.threads import runtime_threads, single_thread
@@ -84,6 +85,8 @@ class Engine:
         check_identity(job)
         check_ports(job)
         self._states.joining(total)
+        # That forks the DHT's process.
+        settle()
         self._server = server = Server(**server_arguments(job, hardware, config))
         try:
             self._pulse.watch_dht(server.dht)
@@ -120,6 +123,11 @@ class Engine:
 
         class ReportingContainer(ModuleContainer):
             """Petals' container; its being loaded, ready and taken down are reported."""
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                # The blocks are there, and upstream forks the handlers.
+                release()
+                super().__init__(*args, **kwargs)
 
             @classmethod
             def create(cls, **kwargs: Any) -> ModuleContainer:
@@ -195,6 +203,7 @@ def _linked_dht() -> type[DHT]:
         def run(self) -> None:
             die_with_parent(main_pid, signal.SIGKILL)
             name_process("plumise-dht")
+            keep_inherited()
             super().run()
 
     return LinkedDHT

@@ -6,6 +6,7 @@ The block keeps working: projections that are fused become views of the fused we
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 import torch
 from petals.models.bloom.block import WrappedBloomBlock
@@ -61,6 +62,7 @@ def _llama(block: Any) -> FusedBlock | None:
     }.get(type(embedding))
     if scaling is None or attention.config.hidden_act != "silu" or attention.config.pretraining_tp > 1:
         return None
+    _share_tables(embedding)
     return FusedBlock(
         heads=attention.num_heads,
         kv_heads=attention.num_key_value_heads,
@@ -131,6 +133,18 @@ _FAMILIES: Final[dict[type[torch.nn.Module], Callable[[Any], FusedBlock | None]]
     WrappedBloomBlock: _bloom,
     WrappedFalconBlock: _falcon,
 }
+
+
+def _share_tables(embedding: Any) -> None:
+    """Have the blocks of a model use the same tables of the rotation; upstream makes them for every block."""
+    for name in ("cos_cached", "sin_cached"):
+        own = getattr(embedding, name)
+        shared = _TABLES.setdefault((name, embedding.base, tuple(own.shape), own.dtype), own)
+        if torch.equal(shared, own):
+            setattr(embedding, name, shared)
+
+
+_TABLES: Final[WeakValueDictionary[object, torch.Tensor]] = WeakValueDictionary()
 
 
 def _rms_norm(module: Any) -> Norm:

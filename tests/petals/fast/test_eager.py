@@ -110,6 +110,22 @@ def test_fusing_holds_no_weight_twice(family: str) -> None:
     assert own == taken
 
 
+def test_blocks_of_a_model_share_the_tables_of_the_rotation_and_others_do_not() -> None:
+    def tables(block: Any) -> list[int]:
+        fused(block)
+        return [getattr(block.self_attn.rotary_emb, name).data_ptr() for name in ("cos_cached", "sin_cached")]
+
+    blocks = [
+        llama(seed=1),
+        llama(seed=2),
+        llama(rope_theta=500.0),
+        llama(rope_scaling={"type": "linear", "factor": 2.0}),
+    ]
+    first, second, other_base, scaled = map(tables, blocks)
+    assert first == second
+    assert len({*first, *other_base, *scaled}) == 6
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bfloat16_is_as_close_to_float32_as_petals_is(family: str) -> None:
     shape = Shape(family, heads=4, kv_heads=2, head_dim=16, intermediate=100, bias=True)
