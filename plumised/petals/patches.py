@@ -16,6 +16,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hivemind.utils.timed_storage import TimedStorage
 from petals.server.backend import TransformerBackend, _MergedInferenceStep
 from petals.server.memory_cache import MemoryCache
 from petals.server.reachability import ReachabilityProtocol
@@ -27,6 +28,12 @@ from plumised.petals.fast.caching import AttentionCache
 from plumised.petals.fast.kernel import load_kernel
 from plumised.petals.fast.pools import StepPool
 from plumised.petals.fast.serving import FastInferenceStep, FusedBackend
+from plumised.petals.guard.backlog import followed
+from plumised.petals.guard.cache import drained_cache
+from plumised.petals.guard.handler import guarded
+from plumised.petals.guard.nesting import bounded_extensions
+from plumised.petals.guard.storage import BoundedStorage, bounded_find, bounded_store, bounded_store_request
+from plumised.petals.guard.unary import handle_persistent_request
 from plumised.petals.loading import block_loader, repo_file_loader
 from plumised.petals.progress import probed_runtime, progress_backend
 from plumised.petals.threads import single_threaded, with_threads
@@ -75,6 +82,19 @@ _FUSED: Final = (
 )
 """What the fast path takes apart, see `fast.fusing`."""
 
+_GUARDED: Final = (
+    "hivemind.compression.floating",
+    "hivemind.compression.quantization",
+    "hivemind.compression.serialization",
+    "hivemind.p2p.p2p_daemon.P2P._add_protobuf_stream_handler",
+    "hivemind.p2p.p2p_daemon.P2P.receive_protobuf",
+    "hivemind.p2p.p2p_daemon.P2P.receive_raw_data",
+    "hivemind.p2p.p2p_daemon.P2P.send_protobuf",
+    "hivemind.p2p.p2p_daemon.P2P.send_raw_data",
+    "petals.utils.packaging",
+)
+"""What strangers send goes through these, see `guard`."""
+
 PATCHES: Final = (
     Patch(
         "petals.server.server.TransformerConnectionHandler",
@@ -88,6 +108,7 @@ PATCHES: Final = (
             "hivemind.moe.server.connection_handler.ConnectionHandler.run",
             "hivemind.p2p.servicer.ServicerBase",
             "hivemind.utils.streaming.split_for_streaming",
+            *_GUARDED,
         ),
     ),
     Patch(
@@ -195,6 +216,53 @@ PATCHES: Final = (
         "has the kernel end p2pd with the DHT process that started it; upstream leaves it behind with its port",
         ("hivemind.p2p.p2p_daemon.P2P._make_process_args", "hivemind.p2p.p2p_daemon.P2P.create"),
     ),
+    Patch(
+        "hivemind.utils.serializer.MSGPackSerializer._decode_ext_types",
+        "refuses deep nesting; upstream takes 40 KB of the C stack for each level, and a message of 2 KB ends the "
+        "process",
+        ("hivemind.utils.serializer.MSGPackSerializer",),
+    ),
+    Patch(
+        "hivemind.p2p.p2p_daemon_bindings.control.ControlClient._handle_persistent_request",
+        "forgets calls that were cancelled or are unknown, and answers where the reply is too long; upstream keeps and "
+        "leaves them",
+        (
+            "hivemind.p2p.p2p_daemon_bindings.control.ControlClient._handle_persistent_request",
+            "hivemind.p2p.p2p_daemon_bindings.control.ControlClient._read_from_persistent_conn",
+        ),
+    ),
+    Patch(
+        "petals.server.memory_cache.MemoryCache.__init__",
+        "reads what handlers say of caches at once; upstream with the next step, and a hundred sessions without one "
+        "stop every handler",
+        ("petals.server.memory_cache.MemoryCache",),
+    ),
+    Patch(
+        "petals.server.task_pool.PrioritizedTaskPool.submit_task",
+        "counts what is still computed for a peer that has gone among its requests",
+        ("petals.server.task_pool.PrioritizedTaskPool", "hivemind.utils.mpfuture.MPFuture"),
+    ),
+    Patch(
+        "hivemind.dht.protocol.DHTLocalStorage",
+        "bounds what peers store in this node's part of the DHT",
+        ("hivemind.dht.storage", "hivemind.dht.protocol.DHTProtocol.create"),
+    ),
+    Patch(
+        "hivemind.utils.timed_storage.TimedStorage.store",
+        "keeps one expiration of each entry; upstream keeps one of every attempt to store it, and lets an older one "
+        "end the entry",
+        ("hivemind.utils.timed_storage.TimedStorage",),
+    ),
+    Patch(
+        "hivemind.dht.protocol.DHTProtocol.rpc_find",
+        "bounds the keys of one request",
+        ("hivemind.dht.protocol.DHTProtocol.rpc_find",),
+    ),
+    Patch(
+        "hivemind.dht.protocol.DHTProtocol.rpc_store",
+        "bounds the keys of one request",
+        ("hivemind.dht.protocol.DHTProtocol.rpc_store",),
+    ),
 )
 
 
@@ -210,7 +278,7 @@ def apply_patches(
 ) -> None:
     """Put every replacement of `PATCHES` in its place. Once per process."""
     replacements: dict[str, Any] = {
-        "petals.server.server.TransformerConnectionHandler": counting_handler(job, active, progress, threads),
+        "petals.server.server.TransformerConnectionHandler": guarded(counting_handler(job, active, progress, threads)),
         "petals.server.server.TransformerBackend": progress_backend(
             progress, FusedBackend if job.fast_path else TransformerBackend
         ),
@@ -236,6 +304,14 @@ def apply_patches(
         "petals.server.server.ReachabilityProtocol": ReachabilityProtocol if job.use_relay else _NoReachability,
         "hivemind.p2p.p2p_daemon.P2P._UNIX_SOCKET_PREFIX": f"/unix{job.runtime_dir}/hivemind-",
         "hivemind.p2p.p2p_daemon.P2P._make_process_args": _linked_process_args(),
+        "hivemind.utils.serializer.MSGPackSerializer._decode_ext_types": bounded_extensions(),
+        "hivemind.p2p.p2p_daemon_bindings.control.ControlClient._handle_persistent_request": handle_persistent_request,
+        "petals.server.memory_cache.MemoryCache.__init__": drained_cache(),
+        "petals.server.task_pool.PrioritizedTaskPool.submit_task": followed(PrioritizedTaskPool.submit_task),
+        "hivemind.dht.protocol.DHTLocalStorage": BoundedStorage,
+        "hivemind.utils.timed_storage.TimedStorage.store": bounded_store(TimedStorage.store),
+        "hivemind.dht.protocol.DHTProtocol.rpc_find": bounded_find(),
+        "hivemind.dht.protocol.DHTProtocol.rpc_store": bounded_store_request(),
     }
     for patch in PATCHES:
         owner, name = _owner(patch.target)

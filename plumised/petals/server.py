@@ -14,6 +14,7 @@ from petals.constants import PUBLIC_INITIAL_PEERS
 from petals.server import server as petals_server
 from petals.server.server import ModuleContainer, Server
 
+from plumised.petals.guard.quiet import keep_quiet
 from plumised.petals.hardware import Hardware, blocks_that_fit, choose_hardware
 from plumised.petals.lifeline import die_with_parent, name_process
 from plumised.petals.loading import load_config
@@ -60,6 +61,8 @@ class Engine:
         self._container: ModuleContainer | None = None
         threads = runtime_threads(job)
         single_thread()
+        # Before anything is forked that strangers can make write to the log.
+        keep_quiet()
         apply_patches(
             job,
             progress,
