@@ -21,6 +21,7 @@ from plumised.ipc.job import EngineJob, JobError
 from plumised.ipc.messages import PROTOCOL, Failure, Hello, Refused, Role
 from plumised.petals.compat import apply as apply_compatibility
 from plumised.petals.compat import wrong_versions
+from plumised.petals.deferring import defer
 from plumised.petals.failures import CRASHED, EXIT_FAILURE, EXIT_PERMANENT, EngineError, describe
 from plumised.petals.identity import make_identity
 from plumised.petals.lifeline import die_with_parent, fall_silent, kill_children, name_process
@@ -119,6 +120,7 @@ def _serve(job: EngineJob, channel: Channel, states: StateReporter, stopper: Sto
     progress = RuntimeProgress()
     pulse = Pulse(channel.publish, progress)
     pulse.start()
+    defer()
     apply_compatibility()
     from plumised.petals.server import Engine  # noqa: PLC0415 -- see above
 

@@ -185,7 +185,9 @@ def main(argv: list[str]) -> int:
     mode, directory, *arguments = argv
     if mode == "own":
         from plumised.petals.compat import apply
+        from plumised.petals.deferring import defer
 
+        defer()
         apply()
         from tests.devnet.client import own
 
