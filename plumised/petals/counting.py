@@ -31,6 +31,7 @@ from plumised.petals.computing import ComputingConnectionHandler
 from plumised.petals.lifeline import die_with_parent, name_process
 from plumised.petals.memory import keep_inherited
 from plumised.petals.proofs import NoDigest, Prover, hidden_states, model_digest
+from plumised.petals.pushing import PushingConnectionHandler
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -137,7 +138,7 @@ class TracedRequests:
         return await anext(self._requests)
 
 
-class CountingConnectionHandler(ComputingConnectionHandler):
+class CountingConnectionHandler(PushingConnectionHandler):
     """A handler, with every served step counted. Made in the main process; `run` is the handler's own process.
 
     A subclass made by `counting_handler` sets the class variables; the instances are made by petals.
@@ -218,6 +219,7 @@ class CountingConnectionHandler(ComputingConnectionHandler):
                     digest.keep(self._usage.steps + 1, tokens)
                     self._usage.add(Kind.INFERENCE, tokens=tokens, service_s=service_s, first=first)
                     first = False
+                    self._let_pass_on()
                 yield response
 
     @override

@@ -26,11 +26,12 @@ def read() -> dict[str, str]:
 def measure() -> dict[str, str]:
     """The fingerprints of what is installed."""
     # Imported when asked for: petals can be imported after compat.apply() only.
+    from plumised.petals import closing  # noqa: PLC0415 -- see above
     from plumised.petals.deferring import DEFERRED  # noqa: PLC0415 -- see above
     from plumised.petals.patches import PATCHES, fingerprint  # noqa: PLC0415 -- see above
 
-    names = sorted({name for change in (*PATCHES, *DEFERRED) for name in change.relies_on})
-    return {name: fingerprint(name) for name in names}
+    names = {name for change in (*PATCHES, *DEFERRED) for name in change.relies_on} | {*closing.RELIES_ON}
+    return {name: fingerprint(name) for name in sorted(names)}
 
 
 if __name__ == "__main__":

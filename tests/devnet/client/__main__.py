@@ -16,7 +16,6 @@ to a server and came back from one, once per server: what a server says that it 
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -97,6 +96,7 @@ def load(mode: str, directory: str, arguments: list[str]) -> Any:
     from petals import AutoDistributedModelForCausalLM
     from petals.client.inference_session import _ServerInferenceSession
 
+    from plumised.petals.closing import collect_without_waiting
     from tests.devnet.client import failover
 
     failover.apply()
@@ -116,9 +116,7 @@ def load(mode: str, directory: str, arguments: list[str]) -> Any:
         update_period=5,
         show_route=False,
     )
-    # Petals' inference session waits, when it is collected, for the loop thread that may be collecting it.
-    gc.collect()
-    gc.disable()
+    collect_without_waiting()
     return model
 
 
