@@ -32,7 +32,7 @@ check: env ## style, types, import contracts
 	$(DEV)/bin/mypy
 	$(DEV)/bin/mypy --python-executable $(ENGINE_TEST)/bin/python --cache-dir .mypy_cache/engine \
 		plumised/petals/*.py plumised/petals/fast/*.py plumised/petals/guard/*.py plumised/petals/sandbox/*.py plumised/petals/client/*.py \
-		tests/petals/*.py tests/petals/fast/*.py tests/petals/lean/*.py
+		tests/petals/*.py tests/petals/fast/*.py tests/petals/guard/*.py tests/petals/lean/*.py
 	$(DEV)/bin/mypy --strict --cache-dir .mypy_cache/debian debian/tools/bundled.py
 	$(DEV)/bin/lint-imports --no-cache
 
