@@ -43,6 +43,37 @@ class Kept:
         return self.place.with_name(self.place.name + ".received").read_bytes()
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of a session.
+
+    Attributes:
+        session: its name.
+        batch: size.
+        length: of the step.
+        seed: of the values that are sent; None for any.
+        keep: where to keep what is sent and received.
+    """
+
+    session: str
+    batch: int = 1
+    length: int = 1
+    seed: int | None = None
+    keep: Kept | None = None
+
+    def request(self, prefix: str) -> dict[str, object]:
+        """As the client program takes it."""
+        return {
+            "do": "step",
+            "session": self.session,
+            "prefix": prefix,
+            "batch": self.batch,
+            "length": self.length,
+            "seed": self.seed,
+            "keep": _place(self.keep),
+        }
+
+
 def _place(keep: Kept | None) -> str | None:
     return None if keep is None else str(keep.place)
 
@@ -90,7 +121,11 @@ class SwarmClient:
         self, session: str, *, batch: int = 1, length: int = 1, prefix: str = "test", keep: Kept | None = None
     ) -> list[int] | None:
         """One step of a session; the shape of the hidden states that came back."""
-        return self._ask(do="step", session=session, prefix=prefix, batch=batch, length=length, keep=_place(keep))
+        return self._ask(**Step(session, batch, length, keep=keep).request(prefix))
+
+    def together(self, *steps: Step, prefix: str = "test") -> None:
+        """Steps of several sessions at once; returns when all are answered."""
+        self._ask(do="together", prefix=prefix, steps=[step.request(prefix) for step in steps])
 
     def close(self, session: str, *, prefix: str = "test") -> None:
         """End a session."""

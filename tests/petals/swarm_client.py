@@ -4,9 +4,10 @@
 
 Requests, each with the `prefix` of the blocks' names, and with `batch` and `length` where tokens go:
 {"do": "open", "session": name, "max_length": int}, {"do": "step", "session": name}, {"do": "close", "session": name},
-{"do": "forward"}, {"do": "backward"}; the last two take `"streamed": true` for the streaming form of the RPC. With
-`"keep": path`, what a step or pass sends is appended to `path`.sent and what comes back to `path`.received: the values
-alone, little-endian.
+{"do": "together", "steps": [request of a step, …]}, which are sent at once, {"do": "forward"}, {"do": "backward"}; the
+last two take `"streamed": true` for the streaming form of the RPC. With `"seed": int` a step's values are those of this
+seed. With `"keep": path`, what a step or pass sends is appended to `path`.sent and what comes back to `path`.received:
+the values alone, little-endian.
 Answers: {"shape": [int, …] or null} with the shape of what came back, or {"error": text}. First of all comes
 {"shape": null} when the client is ready.
 """
@@ -19,6 +20,7 @@ import os
 import sys
 import traceback
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +57,10 @@ class Client:
             case "open":
                 self._sessions[session] = InferenceSession(blocks.sequence_manager, request["max_length"])
             case "step":
-                hidden = self._hidden(blocks, request)
-                result = self._sessions[session].step(hidden)
-                keep(request, [hidden], result)
+                result = self._step(request)
+            case "together":
+                with ThreadPoolExecutor(len(request["steps"])) as threads:
+                    list(threads.map(self._step, request["steps"]))
             case "close":
                 self._sessions.pop(session).close()
             case "forward" | "backward":
@@ -65,6 +68,12 @@ class Client:
             case unknown:
                 raise ValueError(unknown)
         return None if result is None else tuple(result.shape)
+
+    def _step(self, request: dict[str, Any]) -> torch.Tensor:
+        hidden = self._hidden(self._route(request["prefix"]), request)
+        result: torch.Tensor = self._sessions[request["session"]].step(hidden)
+        keep(request, [hidden], result)
+        return result
 
     def _route(self, prefix: str) -> Any:
         if prefix not in self._blocks:
@@ -86,7 +95,8 @@ class Client:
     def _hidden(self, blocks: Any, request: dict[str, Any]) -> torch.Tensor:
         import torch
 
-        return torch.randn(request["batch"], request["length"], blocks.config.hidden_size)
+        generator = None if request.get("seed") is None else torch.Generator().manual_seed(request["seed"])
+        return torch.randn(request["batch"], request["length"], blocks.config.hidden_size, generator=generator)
 
     def _pass(self, blocks: Any, request: dict[str, Any]) -> torch.Tensor:
         from hivemind.moe.client.remote_expert_worker import RemoteExpertWorker
