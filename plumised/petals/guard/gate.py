@@ -6,6 +6,7 @@ Belongs to one event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from plumised.petals.guard.refusal import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from plumised.petals.guard.limits import Limits
 
@@ -36,7 +37,8 @@ class Place:
         self._clock = clock
         self._idle_since: float | None = clock()
         self._buffered = 0
-        self._told_to_leave: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._told_to_leave = False
+        self._wait: asyncio.Timeout | None = None
         self._left = asyncio.Event()
 
     @property
@@ -50,9 +52,21 @@ class Place:
         return self._buffered
 
     @property
-    def leaving(self) -> asyncio.Future[None]:
-        """Done when it was told to leave."""
+    def leaving(self) -> bool:
+        """Whether it was told to leave."""
         return self._told_to_leave
+
+    @contextlib.asynccontextmanager
+    async def waiting(self, timeout_s: float | None) -> AsyncIterator[None]:
+        """What is awaited in the block ends with a TimeoutError after that time, and when it is told to leave."""
+        if self._told_to_leave:
+            raise TimeoutError
+        async with asyncio.timeout(timeout_s) as wait:
+            self._wait = wait
+            try:
+                yield
+            finally:
+                self._wait = None
 
     def works(self) -> None:
         """Something is done for it."""
@@ -83,8 +97,9 @@ class Place:
 
     def tell_to_leave(self) -> None:
         """Others need the room."""
-        if not self._told_to_leave.done():
-            self._told_to_leave.set_result(None)
+        self._told_to_leave = True
+        if self._wait is not None:
+            self._wait.reschedule(asyncio.get_running_loop().time())
 
     def leave(self) -> None:
         """Nothing of it is left."""
@@ -135,7 +150,7 @@ class Gate:
         """Have those leave that hold this much attention cache and are idle for longest; whether they have left.
 
         Args:
-            size: bytes.
+            size: bytes; none to be had where that is not above 0, since then it was another limit that was hit.
             without: whoever asks.
         """
         freed, victims = 0, []
@@ -187,7 +202,7 @@ class Gate:
 
     def _make_room(self, places: Iterable[Place], most: int, whose: str) -> None:
         # Those that were told to leave are as good as gone: nothing waits for a stranger any more.
-        staying = [place for place in places if not place.leaving.done()]
+        staying = [place for place in places if not place.leaving]
         if len(staying) < most:
             return
         if not self._have_leave(self._idle(staying)):
@@ -202,7 +217,7 @@ class Gate:
         return longest is not None
 
     def _idle(self, places: Iterable[Place]) -> Iterable[Place]:
-        return (place for place in places if not place.leaving.done() and place.idle_s >= self._limits.grace_s)
+        return (place for place in places if not place.leaving and place.idle_s >= self._limits.grace_s)
 
     def _fits(self, peer: bytes, size: int) -> bool:
         return (

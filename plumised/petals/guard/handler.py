@@ -133,13 +133,14 @@ class GuardedConnectionHandler(TransformerConnectionHandler):
         requested_uids: Sequence[str],
         context: P2PContext,
     ) -> AsyncIterator[Any]:
-        place = streams.current.get().place
+        stream = streams.current.get()
+        place = stream.place
         steps = _Steps(_metadata(first_request).get("args_structure"), len(requested_uids), self._limits)
         async for step in super()._iterate_inference_steps(
             first_request, requests, session_id, requested_uids, context
         ):
             place.works()
-            steps.check(step[0])
+            steps.check(step[0], own=step[0] is stream.taken_last)
             yield step
             place.waits()
 
@@ -181,7 +182,8 @@ class GuardedConnectionHandler(TransformerConnectionHandler):
         try:
             return await stack.enter_async_context(super()._allocate_cache(backends, **reserve))
         except AllocationFailed:
-            if not await self._gate.make_cache_room(size, place):
+            missing = size - int(backends[0].memory_cache.bytes_left)
+            if not await self._gate.make_cache_room(missing, place):
                 raise Refusal(f"no room for {batch_size} times {max_length} tokens in the attention cache") from None
         try:
             return await stack.enter_async_context(super()._allocate_cache(backends, **reserve))
@@ -252,14 +254,17 @@ class _Steps:
 
     def __init__(self, structure: object, blocks: int, limits: Limits) -> None:
         self._structure = structure
+        self._states = arguments(structure, _STEP, _STEP).positions[0] or 0
         self._blocks = blocks
         self._limits = limits
         self._batch: int | None = None
         self._empty = 0
 
-    def check(self, request: runtime_pb2.ExpertRequest) -> None:
-        """Take one step."""
-        batch, length = _check_step(request, self._structure, self._blocks, self._limits)
+    def check(self, request: runtime_pb2.ExpertRequest, *, own: bool) -> None:
+        """Take one step. Its peer's own ones were checked when they came, pushed ones by what came with them."""
+        if not own:
+            _check_step(request, self._structure, self._blocks, self._limits)
+        batch, length, _ = request.tensors[self._states].size
         if self._batch not in (None, batch):
             raise Refusal(f"a step of {batch} sequences in a session of {self._batch}")
         self._batch = batch

@@ -32,6 +32,7 @@ _MARKERS: Final = (P2P.MESSAGE_MARKER, P2P.ERROR_MARKER)
 
 _LAST_WORDS: Final = 65_536
 _SAYS_NOTHING: Final = "a stream on which nothing is said"
+_MAKES_ROOM: Final = "idle for too long where others need the room"
 
 current: ContextVar[Stream] = ContextVar("current")
 """The stream whose RPC is being served."""
@@ -43,12 +44,16 @@ class Stream:
     Args:
         place: that it takes.
         limits: of the handler.
+
+    Attributes:
+        taken_last: the message that its RPC has taken last, checked.
     """
 
     def __init__(self, place: Place, limits: Limits) -> None:
         self.place = place
         self.limits = limits
         self._room = asyncio.Semaphore(_AHEAD)
+        self.taken_last: Any = None
         self._waiting: deque[int] = deque()
         self._served = 0
 
@@ -61,14 +66,14 @@ class Stream:
         if size > self.limits.message_bytes:
             raise Refusal(f"a message of {size} bytes where {self.limits.message_bytes} are the most")
         await self._room.acquire()
-        content = bytearray()
-        while len(content) < size:
-            part = min(_PART, size - len(content))
+        parts: list[bytes] = []
+        for start in range(0, size, _PART):
+            part = min(_PART, size - start)
             # Before they are read: what is refused stays in the peer's own buffers.
             await self.place.bring(part)
-            content += await reader.readexactly(part)
+            parts.append(await reader.readexactly(part))
         self._waiting.append(size)
-        return bytes(content)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def taken(self, *, keeps: bool) -> None:
         """The RPC has taken the next message; unless it keeps them, it is done with the one before."""
@@ -183,40 +188,25 @@ class StreamRequests:
 
     async def __anext__(self) -> Any:
         stream = self._stream
-        if stream.place.leaving.done():
-            raise _makes_room()
-        arriving = asyncio.create_task(self._arriving())
+        limit = stream.limits.first_message_s if self._first else None
         try:
-            await asyncio.wait(
-                {arriving, stream.place.leaving},
-                timeout=stream.limits.first_message_s if self._first else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not arriving.done():
-                raise _makes_room() if stream.place.leaving.done() else Refusal(_SAYS_NOTHING)
-            request = arriving.result()
-        finally:
-            arriving.cancel()
-        self._first = False
-        stream.taken(keeps=self._keeps)
-        if self._keeps:
-            stream.place.waits()
-        self._checker.take(request)
-        return request
-
-    async def _arriving(self) -> Any:
-        try:
-            return await anext(self._requests)
+            async with stream.place.waiting(limit):
+                request = await anext(self._requests)
+        except TimeoutError:
+            raise Refusal(_MAKES_ROOM if stream.place.leaving else _SAYS_NOTHING) from None
         except StopAsyncIteration:
             if self._first:
                 # Upstream takes it for granted that there is a message.
                 raise Refusal(_SAYS_NOTHING) from None
             self._checker.end()
             raise
-
-
-def _makes_room() -> Refusal:
-    return Refusal("idle for too long where others need the room")
+        self._first = False
+        stream.taken(keeps=self._keeps)
+        if self._keeps:
+            stream.place.waits()
+        self._checker.take(request)
+        stream.taken_last = request
+        return request
 
 
 def guard_streams(p2p: Any, gate: Gate, limits: Limits) -> None:

@@ -67,7 +67,7 @@ async def test_where_all_are_taken_the_one_that_is_idle_for_longest_leaves(gate:
 
     gate.enter(b"e")
 
-    assert [place.leaving.done() for place in (first, second, third, fourth)] == [False, True, False, False]
+    assert [place.leaving for place in (first, second, third, fourth)] == [False, True, False, False]
 
 
 async def test_nobody_leaves_who_is_served_or_was_idle_for_a_moment(gate: Gate, clock: Clock) -> None:
@@ -131,7 +131,7 @@ async def test_cache_is_taken_from_those_that_are_idle_for_longest(gate: Gate, c
     asking = gate.enter(b"d")
     asked = asyncio.ensure_future(gate.make_cache_room(15, asking))
     await asyncio.sleep(0)
-    assert [place.leaving.done() for place in places] == [True, True, False]
+    assert [place.leaving for place in places] == [True, True, False]
     for place in places[:2]:
         place.leave()
     assert await asyncio.wait_for(asked, DEADLINE_S)
@@ -142,4 +142,20 @@ async def test_nobody_leaves_where_that_would_not_do(gate: Gate, clock: Clock) -
     place.cache_bytes = 10
     clock.now += LIMITS.grace_s
     assert not await gate.make_cache_room(11, None)
-    assert not place.leaving.done()
+    assert not place.leaving
+
+
+async def test_who_waits_for_its_peer_ends_when_it_is_told_to_leave(gate: Gate) -> None:
+    place = gate.enter(b"a")
+
+    async def wait() -> None:
+        async with place.waiting(None):
+            await asyncio.Event().wait()
+
+    waiting = asyncio.ensure_future(wait())
+    await asyncio.sleep(0)
+    place.tell_to_leave()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(waiting, DEADLINE_S)
+    with pytest.raises(TimeoutError):
+        await wait()
