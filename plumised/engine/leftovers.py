@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from plumised.engine.errors import PlaceError, RemainsError
 from plumised.engine.processes import ProcessId, end_all, identify
+from plumised.engine.shared_memory import forget_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,5 +108,6 @@ async def end_leftover(file: EngineFile, deadline_s: float, clock: Callable[[], 
             f"processes of the last engine cannot be ended: {', '.join(str(process.id.pid) for process in remaining)}",
             "The kernel holds them, most often for a broken disk or GPU; if they stay, restart the machine.",
         )
+    forget_tensors([record.main.pid])
     file.remove()
     return record

@@ -10,8 +10,9 @@ from plumised.engine.causes import Cause, Exit, diagnose
 from plumised.engine.health import judge
 from plumised.engine.launch import EngineProcess, Launch, spawn
 from plumised.engine.leftovers import EngineFile, EngineRecord
-from plumised.engine.processes import end_all, kill_all, oom_kills, session_processes
+from plumised.engine.processes import end_all, engine_processes, kill_all, oom_kills, session_processes
 from plumised.engine.pulse import Pulse
+from plumised.engine.shared_memory import forget_tensors
 from plumised.errors import PlumisedError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Life:
         self._ailment: Stuck | None = None
         self._kill_at: float | None = None
         self._ordered = asyncio.Event()
+        self._pids: set[int] = set()
         self._oom_kills = oom_kills()
         self._process: EngineProcess = spawn(launch, job.incarnation)
         self.pulse = Pulse(attentive_now, self.pid, job.handlers, policy)
@@ -75,6 +77,7 @@ class Life:
     def examine(self, now: float) -> Verdict | None:
         """Look at its processes; the verdict on its health, or None if its main process has ended."""
         processes = session_processes(self.pid)
+        self._pids |= {process.id.pid for process in processes}
         if not any(process.id == self._process.id and not process.ended for process in processes):
             # The other parts end with it, which is a consequence and no cause.
             return None
@@ -129,10 +132,12 @@ class Life:
             raise
 
     async def _end_processes(self) -> tuple[ProcessStat, ...]:
-        """Kill what is left; returns what cannot be ended."""
+        """Kill what is left, and forget what it shared; returns what cannot be ended."""
+        self._pids |= {process.id.pid for process in engine_processes(self.pid, self.incarnation)}
         remaining = await end_all(self.pid, self.incarnation, self.pid, self._policy.kill_timeout_s, self._clock)
         if not remaining:
             await self._process.exited.wait()
+            forget_tensors(self._pids)
             self._file.remove()
         return remaining
 

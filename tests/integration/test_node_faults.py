@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -83,12 +84,19 @@ class World:
                 await asyncio.sleep(0.2)
 
     async def withstands(self, victim: str, number: signal.Signals) -> None:
-        """Send the signal between two requests; fails unless the node notices, recovers and books both alike."""
+        """Send the signal between two requests; fails unless the node notices, recovers and books both alike.
+
+        What the engine shared in memory must be gone as well.
+        """
         before = await self.generate()
         incarnation = (await self.node.status())["engine"]["incarnation"]
+        main = await self.engine_process("main")
+        engine = {process.pid for process in [main, *main.children(recursive=True)]}
+        assert shared_by(engine) != []
         os.kill((await self.engine_process(victim)).pid, number)
         await self.noticed(incarnation)
         await self.serving_again(incarnation)
+        assert shared_by(engine) == []
         after = await self.generate()
         assert after.ids == before.ids
         assert await self.booked(after.received, after.sent) == after.received
@@ -103,6 +111,11 @@ class World:
                     assert served <= at_most
                     return booked
                 await asyncio.sleep(0.2)
+
+
+def shared_by(pids: set[int]) -> list[str]:
+    """Names of the tensors in shared memory that these processes made."""
+    return [file.name for file in Path("/dev/shm").glob("torch_*") if int(file.name.split("_")[1]) in pids]  # noqa: S108 -- where Linux keeps it
 
 
 def alive(process: psutil.Process) -> bool:
