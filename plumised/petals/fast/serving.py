@@ -132,11 +132,16 @@ class FastInferenceStep(_MergedInferenceStep):
         return hidden
 
     def _span(self, uids: tuple[Any, ...], blocks: list[FusedBlock]) -> KernelSpan:
-        if uids not in self._spans:
+        span = self._spans.pop(uids, None)
+        if span is None:
             if self._kernel is None:
                 raise AssertionError("the kernel was chosen, and there is none")
-            self._spans[uids] = KernelSpan(self._kernel, blocks)
-        return self._spans[uids]
+            span = KernelSpan(self._kernel, blocks)
+            if len(self._spans) >= _MOST_SPANS:
+                # The one that was asked for longest ago. Peers choose the blocks of a session, in any order.
+                del self._spans[next(iter(self._spans))]
+        self._spans[uids] = span
+        return span
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,6 +195,8 @@ def _in_chunks(blocks: Sequence[FusedBlock], step: SpanStep, longest: int) -> Pa
         done += chunk.shape[1]
     return torch.cat(results, dim=1) if len(results) > 1 else results[0]
 
+
+_MOST_SPANS: Final = 32
 
 _ROWS_AT_ONCE: Final = 256
 """Rows of a part of a long step: enough for torch's matrix products, and what others' steps wait for."""

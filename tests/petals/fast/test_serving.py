@@ -185,6 +185,18 @@ def test_what_does_not_fit_is_refused_as_petals_refuses_it(
     assert progress.blocks == 0
 
 
+def test_however_many_spans_peers_ask_for_few_are_kept(libraries: Path) -> None:
+    backends = backends_of(FusedBackend, LLAMA)
+    step = FastInferenceStep(backends, load_kernel(2, libraries), RuntimeProgress())
+    Served(backends, step, 1)
+    if step._kernel is None:
+        pytest.skip("there is no kernel for this CPU")
+    for length in range(1, 100):
+        infos = tuple(InferenceMetadata("test.0", 0, (0, 1), None) for _ in range(length))
+        step(torch.zeros(1, 1, 32), NO_ORDER, infos, *[None] * length)
+    assert len(step._spans) < 50
+
+
 def test_a_block_that_is_not_covered_takes_petals_path(kernel: Any) -> None:
     served, progress = fast(LLAMA, 1, kernel)
     served._backends["test.1"].fused = None
