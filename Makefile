@@ -69,6 +69,12 @@ histories: env ## the crediting property over HISTORIES=20000 random histories t
 crediting: env ## 200 sessions while engines, daemons and the Oracle are killed; writes build/crediting.json
 	@$(DEV)/bin/python -m tests.e2e.live_crediting $(ARGS)
 
+HOURS ?= 0.25
+.PHONY: soak
+soak: env deb ## two nodes under load and random faults: nothing grows, nothing is lost; HOURS=0.25 SEED=N; writes build/soak/
+	@requirements/debian-packages hosts
+	@$(DEV)/bin/python -m tests.soak --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 .PHONY: bench
 bench: env ## what the daemon costs, and what two nodes serve; writes build/bench-daemon.json and build/bench.json
 	@$(DEV)/bin/python -m tests.bench.daemon $(ARGS)

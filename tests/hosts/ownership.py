@@ -33,17 +33,25 @@ def labels() -> dict[str, str]:
     return {LABEL: owner()}
 
 
+def mine() -> list[str]:
+    """The containers and networks of this process."""
+    return [f"{kind} {name}" for kind in ("container", "network") for name in _of_this_process(kind)]
+
+
 def remove_mine() -> None:
     """Remove the containers and networks of this process."""
-    mine = owner()
-    _remove("container", [name for name, who in _labelled("container") if who == mine])
-    _remove("network", [name for name, who in _labelled("network") if who == mine])
+    _remove("container", _of_this_process("container"))
+    _remove("network", _of_this_process("network"))
 
 
 def remove_orphans() -> None:
     """Remove the containers and networks whose process is no more."""
     _remove("container", [name for name, who in _labelled("container") if not _lives(who)])
     _remove("network", [name for name, who in _labelled("network") if not _lives(who)])
+
+
+def _of_this_process(kind: str) -> list[str]:
+    return [name for name, who in _labelled(kind) if who == owner()]
 
 
 def _lives(who: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.hosts.host import Hardware, Host, HostError
-from tests.hosts.ownership import LABEL, remove_orphans
+from tests.hosts.ownership import LABEL, mine, remove_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,3 +172,10 @@ def test_what_a_dead_session_left_is_removed_and_what_a_living_one_has_stays(hos
     containers = subprocess.run(listed, check=True, capture_output=True, text=True, timeout=60).stdout.split()
     assert orphan not in containers
     assert host.container_id in containers
+
+
+def test_a_session_knows_what_is_its_own(host: Host) -> None:
+    everything = mine()
+
+    assert f"container {host.container_id}" in everything
+    assert sum(each.startswith("network ") for each in everything) == 1
