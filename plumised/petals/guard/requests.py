@@ -70,7 +70,8 @@ def check_length_of_session(metadata: dict[str, Any], longest: int) -> None:
     """The tokens for which a session wants to reserve cache."""
     length = metadata.get("max_length")
     if type(length) is not int or not 0 <= length <= longest:
-        raise Refusal(f"a session of {str(length)[:_MOST_NAME]} tokens where {longest} are the most")
+        # In upstream's words, by which clients may know it.
+        raise Refusal(f"Cannot allocate KV cache for {str(length)[:_MOST_NAME]} tokens, max = {longest}")
 
 
 @dataclass(frozen=True, slots=True)
