@@ -149,7 +149,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "plumise_engine_restarts_total",
         "counter",
-        "Lives of the engine that ended by themselves since the daemon started.",
+        "How often the engine was started again since the daemon started, as told to or not.",
         _one(lambda status: status.engine.restarts),
     ),
     Metric(

@@ -106,7 +106,7 @@ class EngineStatus:
         total_blocks: blocks of the model.
         incarnation: identifier of this life.
         pid: the engine's main process.
-        restarts: lives that ended without being told to, since the daemon started.
+        restarts: how often it was started again since the daemon started, as told to or not.
         next_try_at: when it is started again, in `backoff` and `failed`.
         stuck: component that makes no progress.
         sandbox: what confines it; None until it has said so.
