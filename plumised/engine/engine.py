@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from plumised.engine.causes import Cause, stuck
-from plumised.engine.errors import LaunchError, RemainsError
+from plumised.engine.errors import LaunchError, RemainsError, UnseenError
 from plumised.engine.health import Ailment, Stuck
 from plumised.engine.leftovers import EngineFile, end_leftover
 from plumised.engine.life import Life
@@ -118,6 +118,7 @@ class Engine:
         self._incarnation: str | None = None
         self._life: Life | None = None
         self._ailment: Stuck | None = None
+        self._blind = False
         self._group = asyncio.TaskGroup()
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
@@ -271,7 +272,15 @@ class Engine:
         life = self._life
         if life is None:
             return
-        verdict = life.examine(self._attentive_now)
+        try:
+            verdict = life.examine(self._attentive_now)
+        except UnseenError as error:
+            # What cannot be seen is not judged.
+            if not self._blind:
+                _log.warning("%s", error)
+            self._blind = True
+            return
+        self._blind = False
         if isinstance(verdict, Stuck) and isinstance(self._supervision.state, Starting | Serving):
             self._ailment = verdict
             answers = verdict.component not in {"main", "runtime"} or verdict.ailment is Ailment.NO_PROGRESS

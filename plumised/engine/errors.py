@@ -33,3 +33,15 @@ class RemainsError(PlumisedError):
     """Processes of an earlier engine cannot be ended."""
 
     code = "engine-remains"
+
+
+class UnseenError(PlumisedError):
+    """The kernel does not let the daemon look at processes, for want of file descriptors."""
+
+    code = "engine-unseen"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the engine's processes cannot be looked at: there is no file descriptor left",
+            "Raise LimitNOFILE= of the unit, or look for what uses descriptors up; the node goes on meanwhile.",
+        )

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from plumised.engine.causes import Cause, Exit, diagnose
+from plumised.engine.errors import UnseenError
 from plumised.engine.health import judge
 from plumised.engine.launch import EngineProcess, Launch, spawn
 from plumised.engine.leftovers import EngineFile, EngineRecord
@@ -75,7 +76,11 @@ class Life:
         self._policy = policy
 
     def examine(self, now: float) -> Verdict | None:
-        """Look at its processes; the verdict on its health, or None if its main process has ended."""
+        """Look at its processes; the verdict on its health, or None if its main process has ended.
+
+        Raises:
+            UnseenError: they cannot be looked at.
+        """
         processes = session_processes(self.pid)
         self._pids |= {process.id.pid for process in processes}
         if not any(process.id == self._process.id and not process.ended for process in processes):
@@ -118,7 +123,9 @@ class Life:
             return diagnose(self._exit()), remaining
         finally:
             # Whatever happens to the daemon's tasks: no engine is left without its supervisor.
-            kill_all(self.pid, self.incarnation)
+            # What cannot be seen is ended from the record of it, by the next life or the next daemon.
+            with contextlib.suppress(UnseenError):
+                kill_all(self.pid, self.incarnation)
             socket.expect(None)
             self._process.close()
 
@@ -133,7 +140,8 @@ class Life:
 
     async def _end_processes(self) -> tuple[ProcessStat, ...]:
         """Kill what is left, and forget what it shared; returns what cannot be ended."""
-        self._pids |= {process.id.pid for process in engine_processes(self.pid, self.incarnation)}
+        with contextlib.suppress(UnseenError):
+            self._pids |= {process.id.pid for process in engine_processes(self.pid, self.incarnation)}
         remaining = await end_all(self.pid, self.incarnation, self.pid, self._policy.kill_timeout_s, self._clock)
         if not remaining:
             await self._process.exited.wait()

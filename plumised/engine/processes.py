@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from plumised.engine.errors import UnseenError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 INCARNATION_VARIABLE: Final = "PLUMISED_INCARNATION"
 """Environment variable by which the engine's processes, and whatever they start, are told from all others."""
@@ -27,6 +30,7 @@ OOM_SCORE_ADJ: Final = 300
 _PR_SET_CHILD_SUBREAPER: Final = 36
 """linux/prctl.h"""
 
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _POLL_S: Final = 0.02
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
@@ -75,10 +79,26 @@ class ProcessStat:
         return self.state in {"Z", "X", "x"} and self.threads <= 1
 
 
-def read_process(pid: int) -> ProcessStat | None:
-    """What is known of a process; None if there is none."""
+@contextlib.contextmanager
+def _looking() -> Iterator[None]:
+    """Tell a process that cannot be looked at from one that is not there."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        yield
+    except OSError as error:
+        if error.errno in _NO_DESCRIPTORS:
+            raise UnseenError from error
+        raise
+
+
+def read_process(pid: int) -> ProcessStat | None:
+    """What is known of a process; None if there is none.
+
+    Raises:
+        UnseenError: see there.
+    """
+    try:
+        with _looking():
+            text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name may hold spaces and parentheses; nothing after it does.
@@ -120,33 +140,41 @@ def engine_processes(session: int | None, incarnation: str) -> tuple[ProcessStat
         incarnation: what `INCARNATION_VARIABLE` was set to when it was started.
 
     Raises:
+        UnseenError: see there.
         ValueError: the session is the caller's own or the kernel's.
     """
     if session is not None and (session <= 1 or session == os.getsid(0)):
         raise ValueError(f"session {session} is no engine's")
     marker = f"{INCARNATION_VARIABLE}={incarnation}".encode()
     found: list[ProcessStat] = []
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+    for pid in _pids():
+        if pid == os.getpid():
             continue
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            process = read_process(int(entry.name))
+            process = read_process(pid)
             if process and (process.session == session or marker in environment_of(process.id.pid)):
                 found.append(process)
     return tuple(found)
 
 
 def session_processes(session: int) -> tuple[ProcessStat, ...]:
-    """The processes that are in a session; cheaper than `engine_processes`, and enough for one that runs."""
+    """The processes that are in a session; cheaper than `engine_processes`, and enough for one that runs.
+
+    Raises:
+        UnseenError: see there.
+    """
     found: list[ProcessStat] = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            with contextlib.suppress(ProcessLookupError):
-                pid = int(entry.name)
-                process = read_process(pid) if os.getsid(pid) == session else None
-                if process is not None:
-                    found.append(process)
+    for pid in _pids():
+        with contextlib.suppress(ProcessLookupError):
+            process = read_process(pid) if os.getsid(pid) == session else None
+            if process is not None:
+                found.append(process)
     return tuple(found)
+
+
+def _pids() -> list[int]:
+    with _looking():
+        return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal()]
 
 
 def environment_of(pid: int) -> list[bytes]:
@@ -158,9 +186,14 @@ def environment_of(pid: int) -> list[bytes]:
 
 
 def send_signal(process: ProcessId, number: signal.Signals) -> bool:
-    """Send a signal to exactly this process; False if it has ended."""
+    """Send a signal to exactly this process; False if it has ended.
+
+    Raises:
+        UnseenError: see there.
+    """
     try:
-        descriptor = os.pidfd_open(process.pid)
+        with _looking():
+            descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return False
     try:
@@ -220,14 +253,25 @@ async def end_all(
 
     Returns:
         What could not be ended: processes that the kernel holds in an uninterruptible call.
+
+    Raises:
+        UnseenError: it could not be seen until the deadline what there is.
     """
     until = clock() + deadline_s
-    # What has ended shows its environment no more, so it must be known from before.
-    known = {process.id for process in engine_processes(session, incarnation)}
-    while living := kill_all(session, incarnation):
-        known |= {process.id for process in living}
-        if clock() >= until:
-            return living
+    known: set[ProcessId] = set()
+    while True:
+        try:
+            # What has ended shows its environment no more, so it must be known from before.
+            known |= {process.id for process in engine_processes(session, incarnation)}
+            living = kill_all(session, incarnation)
+        except UnseenError:
+            if clock() >= until:
+                raise
+        else:
+            if not living:
+                break
+            if clock() >= until:
+                return living
         await asyncio.sleep(_POLL_S)
     _reap(known, main)
     return ()

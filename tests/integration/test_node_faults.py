@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,24 @@ async def test_the_daemon_killed_leaves_no_engine_and_goes_on_from_its_totals(wo
     assert await world.booked(before.received, before.sent) == before.received
     after = await world.generate()
     assert await world.booked(after.received, after.sent) == after.received
+
+
+async def test_a_daemon_without_descriptors_serves_counts_and_keeps_its_engine(world: World) -> None:
+    incarnation = (await world.node.status())["engine"]["incarnation"]
+    daemon = world.node.process.pid
+    soft, hard = resource.prlimit(daemon, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon, resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        async with asyncio.timeout(NOTICED_WITHIN_S):
+            while "(engine-unseen)" not in world.node.log_file.read_text():
+                await asyncio.sleep(0.1)
+        done = await world.generate()
+    finally:
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, (soft, hard))
+    assert await world.booked(done.received, done.sent) == done.received
+    assert world.node.process.pid == daemon
+    assert world.node.process.returncode is None
+    assert (await world.node.status())["engine"]["incarnation"] == incarnation
 
 
 async def test_a_stopped_runtime_is_noticed_replaced_and_costs_no_count(world: World) -> None:
