@@ -68,7 +68,8 @@ def result(response: runtime_pb2.ExpertResponse, like: torch.Tensor) -> torch.Te
         raise UnusableAnswerError("no tensors")
     try:
         states: torch.Tensor = deserialize_torch_tensor(response.tensors[0])
-    except Exception as error:  # noqa: BLE001 -- hivemind says nowhere what it raises for which nonsense
+    except Exception as error:
+        # hivemind says nowhere what it raises for which nonsense.
         raise UnusableAnswerError(str(error)) from error
     if states.shape != like.shape or not states.is_floating_point():
         raise UnusableAnswerError(f"{states.dtype} of shape {tuple(states.shape)} instead of {tuple(like.shape)}")
