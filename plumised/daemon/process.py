@@ -6,10 +6,12 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from plumised.chain.memory_guard import keep_memory_private
+from plumised.daemon.loop_errors import LoopErrors
 from plumised.daemon.node import Node
 from plumised.events import LogEvent, told
 from plumised.ledger import LedgerDamagedError
@@ -70,6 +72,7 @@ def run(settings: Settings, *, origin: Origin, environ: Mapping[str, str]) -> in
 
 async def _until_told(node: Node) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(LoopErrors(time.monotonic))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
     # Who closes the terminal that the daemon runs in wants it to end.

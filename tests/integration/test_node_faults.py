@@ -159,16 +159,20 @@ async def test_the_daemon_killed_leaves_no_engine_and_goes_on_from_its_totals(wo
 async def test_a_daemon_without_descriptors_serves_counts_and_keeps_its_engine(world: World) -> None:
     incarnation = (await world.node.status())["engine"]["incarnation"]
     daemon = world.node.process.pid
+    said = len(world.node.log_file.read_text())
     soft, hard = resource.prlimit(daemon, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon, resource.RLIMIT_NOFILE, (3, hard))
     try:
         async with asyncio.timeout(NOTICED_WITHIN_S):
             while "(engine-unseen)" not in world.node.log_file.read_text():
                 await asyncio.sleep(0.1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(world.node.status(), 1.0)
         done = await world.generate()
     finally:
         resource.prlimit(daemon, resource.RLIMIT_NOFILE, (soft, hard))
     assert await world.booked(done.received, done.sent) == done.received
+    assert "Traceback" not in world.node.log_file.read_text()[said:]
     assert world.node.process.pid == daemon
     assert world.node.process.returncode is None
     assert (await world.node.status())["engine"]["incarnation"] == incarnation
