@@ -252,9 +252,9 @@ NODE_ROWS: Final = (
     Row(
         "descriptors of the daemon used up",
         "serves and counts on, answers when there are some again",
-        lambda stage: mishaps.limit_descriptors(stage, "{used}"),
+        mishaps.use_up_descriptors,
         no_daemon,
-        lambda stage: mishaps.limit_descriptors(stage, "65536"),
+        mishaps.give_descriptors_back,
     ),
     Row(
         "upgrade of the package in mid-session",

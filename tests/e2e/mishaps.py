@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     Deed = Callable[[Stage], None]
 
+USER: Final = "plumise"
 NEXT_VERSION: Final = "/srv/next"
 """Where the nodes have a newer plumise-node."""
 
@@ -80,7 +82,16 @@ class SmallDisk:
         stage.victim.wait_serving()
 
 
-_HOG: Final = "import time; hoard = b'x' * (256 << 20); time.sleep(20)"
+_HOG: Final = """
+import pathlib, time
+for tree in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"):
+    group = pathlib.Path(tree + "{group}/cgroup.procs")
+    if group.exists():
+        group.write_text("0")
+        break
+hoard = b"x" * (256 << 20)
+time.sleep(20)
+"""
 
 
 def use_up_memory(stage: Stage) -> None:
@@ -88,8 +99,8 @@ def use_up_memory(stage: Stage) -> None:
     used = int(host.show(unit, "MemoryCurrent")["MemoryCurrent"])
     host.systemctl("set-property", "--runtime", unit, f"MemoryMax={used + (32 << 20)}", "MemorySwapMax=0")
     group = host.show(unit, "ControlGroup")["ControlGroup"]
-    join = f"for tree in /sys/fs/cgroup/memory /sys/fs/cgroup; do echo $$ > $tree{group}/cgroup.procs && break; done"
-    host.run(f"systemd-run --quiet --unit=hog bash -c '{join}; exec python3 -c \"{_HOG}\"'")
+    hog = ["systemd-run", "--quiet", "--unit=hog", "python3", "-c", _HOG.format(group=group)]
+    host.run(shlex.join(hog))
 
 
 def give_memory_back(stage: Stage) -> None:
@@ -97,10 +108,22 @@ def give_memory_back(stage: Stage) -> None:
     stage.victim.host.systemctl("set-property", "--runtime", stage.victim.node.unit, "MemoryMax=infinity")
 
 
-def limit_descriptors(stage: Stage, limit: str) -> None:
-    host = stage.victim.host
-    pid = host.main_pid(stage.victim.node.unit)
-    host.run(f"prlimit --pid {pid} --nofile={limit.format(used=f'$(ls /proc/{pid}/fd | wc -l)')}:")
+def use_up_descriptors(stage: Stage) -> None:
+    host, unit = stage.victim.host, stage.victim.node.unit
+    used = host.run(f"ls /proc/{host.main_pid(unit)}/fd | wc -l").stdout.strip()
+    _limit_descriptors(stage, used)
+
+
+def give_descriptors_back(stage: Stage) -> None:
+    host, unit = stage.victim.host, stage.victim.node.unit
+    most = host.run(f"awk '/Max open files/ {{print $5}}' /proc/{host.main_pid(unit)}/limits").stdout.strip()
+    _limit_descriptors(stage, most)
+
+
+def _limit_descriptors(stage: Stage, limit: str) -> None:
+    pid = stage.victim.host.main_pid(stage.victim.node.unit)
+    # Who owns a process may do so without a capability, which containers seldom have.
+    stage.victim.host.run(f"prlimit --pid {pid} --nofile={limit}:", user=USER)
 
 
 def upgrade(stage: Stage) -> None:

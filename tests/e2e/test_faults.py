@@ -80,7 +80,7 @@ def hardware(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -
     """Of the nodes: memory limits work, and there is a newer package to upgrade to."""
     place = tmp_path_factory.mktemp("next")
     renamed(repository.package(NODE), "99", place, {})
-    return Hardware(cgroups="controllers", mounts={NEXT_VERSION: place})
+    return Hardware("controllers", mounts={NEXT_VERSION: place})
 
 
 @pytest.fixture(scope="module")
