@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -70,13 +71,21 @@ void narrow(float v, Bfloat16 *to) {
   to->bits = std::isnan(v) ? 0x7fc0 : uint16_t((word + 0x7fff + (word >> 16 & 1)) >> 16);
 }
 
-float sum(Floats v) {
-  float lanes[kLanes];
-  store(lanes, v);
-  for (int half = kLanes / 2; half; half /= 2)
-    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-  return lanes[0];
+typedef float Eight __attribute__((vector_size(32)));
+typedef float Four __attribute__((vector_size(16)));
+
+float sum(Eight v) {
+  const Four four = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+  const Four two = four + __builtin_shufflevector(four, four, 2, 3, 2, 3);
+  return two[0] + two[1];
 }
+
+#ifdef __AVX512F__
+float sum(Floats v) {
+  return sum(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+             __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+#endif
 
 // e^v within 2 ulp between the smallest normal number and the largest; 0 below. Coefficients of Cephes' expf.
 Floats exponential(Floats v) {
@@ -159,15 +168,23 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
       Floats row[Block];
       for (int b = 0; b < Block; b++) row[b] = load(w + size_t(b) * inputs + k);
       for (int m = 0; m < Count; m++) {
-        const Floats v = load(x + size_t(m) * inputs + k);
+        Floats v = load(x + size_t(m) * inputs + k);
+        // GCC would load it for each row of weights anew, and loads are what several inputs wait for.
+        asm("" : "+v"(v));
         for (int b = 0; b < Block; b++) sums[b][m] += row[b] * v;
       }
     }
+    // One at a time these sums would take longer than the products of short rows.
+    float totals[Count][Block];
+#pragma GCC unroll 8
+    for (int m = 0; m < Count; m++)
+#pragma GCC unroll 4
+      for (int b = 0; b < Block; b++) totals[m][b] = sum(sums[b][m]);
     for (int m = 0; m < Count; m++)
       for (int b = 0; b < Block; b++) {
-        float total = sum(sums[b][m]);
-        for (int k = whole; k < inputs; k++) total += widen(w[size_t(b) * inputs + k]) * x[size_t(m) * inputs + k];
-        y[m * stride + r + b - begin] = total;
+        for (int k = whole; k < inputs; k++)
+          totals[m][b] += widen(w[size_t(b) * inputs + k]) * x[size_t(m) * inputs + k];
+        y[m * stride + r + b - begin] = totals[m][b];
       }
   };
   int r = begin;
@@ -282,6 +299,16 @@ void softmax(float *scores, int total, int padded) {
   for (int t = 0; t < total; t++) scores[t] *= scale;
 }
 
+// Memory on boundaries of cache lines: a vector across two of them takes two loads.
+template <typename T>
+struct Aligned {
+  using value_type = T;
+  T *allocate(size_t count) { return static_cast<T *>(::operator new(count * sizeof(T), std::align_val_t(64))); }
+  void deallocate(T *at, size_t) { ::operator delete(at, std::align_val_t(64)); }
+  bool operator==(const Aligned &) const = default;
+};
+using Buffer = std::vector<float, Aligned<float>>;
+
 int round_up(int n, int step) { return (n + step - 1) / step * step; }
 
 // One step, as the team is given it. Threads read it only while they hold a chunk of it.
@@ -332,7 +359,7 @@ class Team {
 
  private:
   struct Own {
-    std::vector<float> attention_input, mlp_input, results, gates, queries, scores, mixed;
+    Buffer attention_input, mlp_input, results, gates, queries, scores, mixed;
     uint32_t attention_phase = 0, mlp_phase = 0;  // for which the inputs were made
   };
 
@@ -410,7 +437,7 @@ class Team {
     }
   }
 
-  static void fit(std::vector<float> &buffer, size_t size) {
+  static void fit(Buffer &buffer, size_t size) {
     if (buffer.size() < size) buffer.resize(size);
   }
 
@@ -479,7 +506,7 @@ class Team {
     normalise_rows(layer.mlp_norm, layer.mlp_norm_bias, step_.shape->mlp_eps, own.mlp_input);
   }
 
-  void normalise_rows(const float *weight, const float *bias, float eps, std::vector<float> &to) {
+  void normalise_rows(const float *weight, const float *bias, float eps, Buffer &to) {
     const int hidden = step_.shape->hidden;
     for (int m = 0; m < step_.rows; m++)
       normalise(step_.x + size_t(m) * hidden, hidden, weight, bias, eps, to.data() + size_t(m) * hidden);
@@ -523,7 +550,7 @@ class Team {
 
   // Add a projection of `from`, [rows, inputs], to the hidden states.
   template <typename T>
-  void add(Own &own, const void *weights, const float *bias, const std::vector<float> &from, int inputs, int begin,
+  void add(Own &own, const void *weights, const float *bias, const Buffer &from, int inputs, int begin,
            int end) {
     const int stride = end - begin;
     multiply<T>(step_.rows, weights, inputs, from.data(), begin, end, own.results.data(), stride);
@@ -601,7 +628,7 @@ class Team {
   }
 
   std::vector<Own> own_;
-  std::vector<float> qkv_, mixed_, inner_;
+  Buffer qkv_, mixed_, inner_;
   int stride_ = 0, hidden_chunk_ = 0, heads_chunk_ = 0, inner_chunk_ = 0;
   Step step_{};
   std::atomic<bool> stopped_{false};
