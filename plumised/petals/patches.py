@@ -98,9 +98,9 @@ _GUARDED: Final = (
 PATCHES: Final = (
     Patch(
         "petals.server.server.TransformerConnectionHandler",
-        "counts and digests every step before its reply leaves, computes inference steps, passes results on to the next "
-        "server with the metadata of their own step (upstream takes the first one's, so never does), refuses what is not "
-        "well-formed and more than a peer may have at a time, beats, and dies with the main process",
+        "counts and digests every step before its reply leaves, computes inference steps, passes results on to the "
+        "next server with the metadata of their own step (upstream takes the first one's, so never does), refuses what "
+        "is not well-formed and more than a peer may have at a time, beats, and dies with the main process",
         (
             "petals.server.handler.TransformerConnectionHandler",
             "petals.server.block_functions",
