@@ -76,9 +76,10 @@ soak: env deb ## two nodes under load and random faults: nothing grows, nothing 
 	@$(DEV)/bin/python -m tests.soak --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: bench
-bench: env ## what the daemon costs, and what two nodes serve; writes build/bench-daemon.json and build/bench.json
-	@$(DEV)/bin/python -m tests.bench.daemon $(ARGS)
-	@$(DEV)/bin/python -m tests.bench.engine
+bench: env ## what daemon and nodes cost and serve; writes build/bench.json; ARGS="--rounds 2 --only one sessions8"
+	@$(DEV)/bin/python -m tests.bench.daemon
+	@$(DEV)/bin/python -m tests.bench.engine --plot docs/performance.svg $(ARGS)
+	@$(DEV)/bin/python -m tests.bench.engine --model bloom560 --rounds 3 --only one
 
 .PHONY: deb
 deb: ## both Debian packages and dist/apt, a repository of them

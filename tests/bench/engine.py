@@ -1,8 +1,10 @@
-"""What two nodes serve: bare Petals, ours, and transformers in one process, in turn, on the model of the demo.
+"""What two nodes serve: bare Petals, ours, and transformers in one process, in turn, on one model.
 
-`make bench` runs it. Every run's tokens are compared with those of the one process; a float32 token that differs fails
-the whole. Writes build/bench.json: medians, and ratios of runs that followed each other, which is what counts on a
-machine that others use as well. Figures depend on the machine; docs/performance.md has those of one.
+`make bench` runs it. The tokens of every run are compared with those of the one process; a float32 token that differs
+fails the whole. Writes build/bench.json: medians, and ratios of runs that followed each other, which is what counts on
+a machine that others use as well. Figures depend on the machine; docs/performance.md has those of one.
+
+    build/env/dev/bin/python -m tests.bench.engine --rounds 3 --only one sessions8
 """
 
 from __future__ import annotations
@@ -10,202 +12,194 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.bench.plot import draw
 from tests.bench.swarms import BareNode, Generator, OurNode
+from tests.bench.systems import KINDS, System, Truth
 from tests.devnet.client.process import ROOT
-from tests.devnet.model import make_smollm2
-from tests.petals.engine_process import session
+from tests.devnet.model import make_bloom, make_llama, make_smollm2
+from tests.petals.engine_process import ENGINE_PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-RESULT: Final = ROOT / "build" / "bench.json"
-SPANS: Final = ((0, 15), (15, 30))
-TOKENS: Final = 32
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one order to a generator gave.
-
-    Attributes:
-        tokens: of each session.
-        seconds: from the first prompt to the last token.
-        cpu_s: of the nodes meanwhile, all their processes together.
-    """
-
-    tokens: list[list[int]]
-    seconds: float
-    cpu_s: float
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.tokens))
-
-
-@dataclass
-class System:
-    """Something that generates, and what it was measured to do."""
-
-    name: str
-    generator: Generator
-    nodes: list[Any] = field(default_factory=list)
-    runs: dict[int, list[Run]] = field(default_factory=dict)
-
-    def run(self, prompt: int, sessions: int) -> None:
-        """One measured run, kept in `runs`."""
-        before = self._cpu_s()
-        tokens, seconds = self.generator.generate(prompt, TOKENS, sessions)
-        self.runs.setdefault(sessions, []).append(Run(tokens, seconds, self._cpu_s() - before))
-
-    def rates(self, sessions: int) -> list[float]:
-        """Tokens a second of each run, all sessions together."""
-        return [run.count / run.seconds for run in self.runs[sessions]]
-
-    def memory_mb(self) -> float:
-        """Proportional set size of a node, in units of 10^6 bytes; the median of the nodes."""
-        return median(_total(node.pid, _pss_bytes) / 1e6 for node in self.nodes)
-
-    def figures(self) -> dict[str, float]:
-        """Medians, by name."""
-        found: dict[str, float] = {}
-        for sessions, runs in self.runs.items():
-            found[f"{self.name}_tokens_s_{sessions}"] = round(median(self.rates(sessions)), 2)
-            if self.nodes:
-                found[f"{self.name}_node_cpu_ms_token_{sessions}"] = round(
-                    median(run.cpu_s / run.count for run in runs) * 1e3, 1
-                )
-        if self.nodes:
-            found[f"{self.name}_memory_mb"] = round(self.memory_mb())
-            found[f"{self.name}_start_s"] = round(median(node.start_s for node in self.nodes), 2)
-        return found
-
-    def _cpu_s(self) -> float:
-        return sum(_total(node.pid, _cpu_seconds) for node in self.nodes)
+BUILD: Final = ROOT / "build"
+DAEMON: Final = BUILD / "bench-daemon.json"
+AGREEMENT_TOKENS: Final = 64
+"""How far bfloat16 is compared."""
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.engine", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each system and number of sessions")
-    parser.add_argument("--sessions", type=int, nargs="*", default=[1, 8], help="numbers of sessions at once")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each system and kind")
+    parser.add_argument("--only", nargs="+", choices=[*KINDS, "hop"], default=[*KINDS, "hop"], help="what is measured")
+    parser.add_argument("--model", choices=["smollm2", "bloom560"], default="smollm2")
+    parser.add_argument("--plot", type=Path, help="draw the rates here, as SVG")
     arguments = parser.parse_args(argv)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plm-")))
-        model = make_smollm2(directory / "model")
-        one = System("one_process", stack.enter_context(Generator(model, [], directory / "one.log")))
-        bare = _swarm(stack, "bare", model, directory, lambda span, peers: BareNode(model, span, peers, directory))
-        ours = _swarm(stack, "f32", model, directory, lambda span, peers: OurNode(model, span, peers, "float32"))
-        half = _swarm(stack, "bf16", model, directory, lambda span, peers: OurNode(model, span, peers, "bfloat16"))
-        systems = [one, bare, ours, half]
-        for system in systems:
-            system.generator.generate(0, 4, 1)
-        for sessions in arguments.sessions:
-            for number in range(arguments.rounds):
-                for system in systems:
-                    # Threads of one process gain nothing with several sessions, and its tokens are known.
-                    if system is not one or sessions == 1:
-                        system.run(number, sessions)
-                _say(systems, sessions)
-        known = {i: one.generator.generate(i, TOKENS, 1)[0][0] for i in range(5)}
-        result = _result(one, bare, ours, half, known)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        result = _measure(stack, directory, arguments)
+    out = BUILD / ("bench.json" if arguments.model == "smollm2" else "bench-bloom560.json")
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
+    if arguments.plot:
+        draw(result["figures"], arguments.plot)
     return 0 if result["identical_f32"] else 1
 
 
-def _swarm(
-    stack: ExitStack, name: str, model: Path, directory: Path, start: Callable[[tuple[int, int], list[str]], Any]
-) -> System:
-    nodes: list[Any] = []
-    for span in SPANS:
-        nodes.append(stack.enter_context(start(span, nodes[0].peers if nodes else [])))
-    generator = stack.enter_context(Generator(model, nodes[0].peers, directory / f"{name}.log"))
-    return System(name, generator, nodes)
+@dataclass(frozen=True)
+class Systems:
+    """What is compared: the one process, bare Petals, our nodes with either client, and in bfloat16."""
+
+    one: System
+    bare: System
+    stock: System
+    own: System
+    half: System
+
+    def every(self) -> list[System]:
+        return [self.one, self.bare, self.stock, self.own, self.half]
 
 
-def _result(one: System, bare: System, ours: System, half: System, known: dict[int, list[int]]) -> dict[str, Any]:
-    """What is written: only what was measured in this run."""
-    ratios: dict[str, float] = {
-        "memory_f32": ours.memory_mb() / bare.memory_mb(),
-        "memory_bf16": half.memory_mb() / bare.memory_mb(),
-        "start": median(a.start_s / b.start_s for a, b in zip(ours.nodes, bare.nodes, strict=True)),
+def _systems(stack: ExitStack, directory: Path, model: Path, blocks: int) -> Systems:
+    spans = ((0, blocks // 2), (blocks // 2, blocks))
+
+    def swarm(start: Callable[[tuple[int, int], list[str]], Any]) -> list[Any]:
+        nodes: list[Any] = []
+        for span in spans:
+            nodes.append(stack.enter_context(start(span, nodes[0].peers if nodes else [])))
+        return nodes
+
+    def generator(kind: str, name: str, nodes: Sequence[Any] = ()) -> Generator:
+        peers = nodes[0].peers if nodes else []
+        return stack.enter_context(Generator(kind, model, peers, directory / f"{name}.log"))
+
+    one = System("one_process", generator("local", "one"), alone=True)
+    bare = swarm(lambda span, peers: BareNode(model, span, peers, directory))
+    ours = swarm(lambda span, peers: OurNode(model, span, peers, "float32"))
+    half = swarm(lambda span, peers: OurNode(model, span, peers, "bfloat16"))
+    return Systems(
+        one=one,
+        bare=System("bare", generator("stock", "bare", bare), bare),
+        stock=System("f32_stock_client", generator("stock", "stock", ours), ours),
+        own=System("f32_own_client", generator("own", "own", ours), ours, own_client=True),
+        half=System("bf16_own_client", generator("own", "half", half), half, own_client=True, exact=False),
+    )
+
+
+def _measure(stack: ExitStack, directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.model == "smollm2":
+        model, blocks = make_smollm2(directory / "model"), 30
+    else:
+        # The shape of bloom-560m, random weights.
+        model, blocks = make_bloom(directory / "model", blocks=24, hidden=1024, heads=16, vocab=250_880), 24
+    systems = _systems(stack, directory, model, blocks)
+    kinds = [kind for kind in arguments.only if kind in KINDS]
+    for system in systems.every():
+        system.generator.ask(prompt=0, context=0, tokens=4, sessions=1)
+    for kind in kinds:
+        for number in range(arguments.rounds):
+            for system in systems.every():
+                if system.takes(KINDS[kind]):
+                    system.run(kind, number)
+            _say(systems.every(), kind)
+    hop_ms = _hop_ms(directory) if "hop" in arguments.only else None
+    return _result(systems, kinds, json.loads((model / "config.json").read_text())["hidden_size"], hop_ms)
+
+
+def _result(systems: Systems, kinds: Sequence[str], hidden: int, hop_ms: float | None) -> dict[str, Any]:
+    """What is written: only what was measured in this run, and what the daemon was measured to cost."""
+    truth = Truth(systems.one.generator)
+    result: dict[str, Any] = {
+        "identical_f32": all(truth.confirms(system) for system in systems.every() if system.exact),
+        "ratios": {name: round(ratio, 2) for name, ratio in _ratios(systems, kinds).items()},
     }
-    for sessions in ours.runs:
-        if sessions == 1:
-            ratios["f32_stock_client"] = _ratio(ours, bare, 1)
-            ratios["bf16_stock_client"] = _ratio(half, bare, 1)
-            ratios["vs_one_process_f32_stock_client"] = _ratio(ours, one, 1)
-        else:
-            ratios[f"sessions{sessions}_f32"] = _ratio(ours, bare, sessions)
-            ratios[f"sessions{sessions}_bf16"] = _ratio(half, bare, sessions)
     figures: dict[str, float] = {"load_average": round(os.getloadavg()[1], 1), "cores": os.cpu_count() or 0}
-    for system in (one, bare, ours, half):
+    for system in systems.every():
         figures |= system.figures()
-    figures["bf16_prompts_equal"] = len(_equal_prompts(half, known))
-    return {
-        "identical_f32": all(_equal_prompts(system, known) == set(known) & _asked(system) for system in (bare, ours)),
-        "ratios": {name: round(ratio, 2) for name, ratio in ratios.items()},
-        "figures": figures,
+        for kind in system.runs:
+            if system is not systems.bare and system is not systems.one:
+                figures[f"{system.name}_{kind}_ratio_to_bare"] = round(_ratio(system, systems.bare, kind), 2)
+    figures["bf16_prompts_equal_of_5"] = sum(
+        systems.half.generator.ask(prompt=prompt, context=0, tokens=AGREEMENT_TOKENS, sessions=1)["tokens"][0]
+        == truth.of(prompt, 0, AGREEMENT_TOKENS)
+        for prompt in range(5)
+    )
+    if hop_ms is not None:
+        figures["own_client_hop_ms"] = round(hop_ms, 2)
+    if (step_ms := systems.own.step_ms("one")) is not None:
+        counting_us = _counting_us(hidden)
+        figures["counting_us_step"] = round(counting_us, 1)
+        # Of what each of the two nodes contributes to a step.
+        result["counting_share_percent"] = round(100 * counting_us / (step_ms * 1e3 / 2), 2)
+    if DAEMON.exists():
+        cost = json.loads(DAEMON.read_text())
+        result["daemon"] = {name: cost[name] for name in ("idle_core_percent", "busy_core_percent", "rss_mb")}
+        figures["daemon_busy_steps_s"] = cost["busy_steps_per_second"]
+    return result | {"figures": figures}
+
+
+def _ratios(systems: Systems, kinds: Sequence[str]) -> dict[str, float]:
+    bare, own = systems.bare, systems.own
+    starts = zip(own.nodes, bare.nodes, strict=True)
+    ratios = {
+        "memory_f32": own.memory_mb() / bare.memory_mb(),
+        "memory_bf16": systems.half.memory_mb() / bare.memory_mb(),
+        "start": median(ours.start_s / theirs.start_s for ours, theirs in starts),
     }
+    if "one" in kinds:
+        ratios |= {system.name: _ratio(system, bare, "one") for system in (systems.stock, own, systems.half)}
+        ratios["vs_one_process_f32"] = _ratio(own, systems.one, "one")
+    if "sessions8" in kinds:
+        ratios["sessions8_f32"] = _ratio(own, bare, "sessions8")
+    return ratios
 
 
-def _ratio(system: System, other: System, sessions: int) -> float:
+def _ratio(system: System, other: System, kind: str) -> float:
     """Median of the ratios of runs that followed each other."""
-    return median(a / b for a, b in zip(system.rates(sessions), other.rates(sessions), strict=True))
+    return median(a / b for a, b in zip(system.rates(kind), other.rates(kind), strict=True))
 
 
-def _asked(system: System) -> set[int]:
-    return {prompt for prompt, _ in _answers(system)}
+def _say(systems: Sequence[System], kind: str) -> None:
+    rates = (f"{system.name} {system.rates(kind)[-1]:.1f}" for system in systems if kind in system.runs)
+    print(f"{kind}, tokens/s:", ", ".join(rates), flush=True)
 
 
-def _equal_prompts(system: System, known: dict[int, list[int]]) -> set[int]:
-    """The prompts to which every answer was the known one."""
-    wrong = {prompt for prompt, tokens in _answers(system) if tokens != known[prompt]}
-    return _asked(system) - wrong
+def _hop_ms(directory: Path) -> float:
+    """What a server more adds to a step, of next to no computing: the difference of medians."""
+    model = make_llama(directory / "small", blocks=4)
+    times: dict[int, float] = {}
+    for spans in (((0, 4),), ((0, 2), (2, 4))):
+        with ExitStack() as stack:
+            nodes: list[OurNode] = []
+            for span in spans:
+                nodes.append(stack.enter_context(OurNode(model, span, nodes[0].peers if nodes else [], "float32")))
+            log = directory / f"hop-{len(spans)}.log"
+            generator = stack.enter_context(Generator("own", model, nodes[0].peers, log))
+            generator.ask(prompt=0, context=0, tokens=50, sessions=1)
+            steps: list[float] = generator.ask(prompt=0, context=0, tokens=300, sessions=1)["steps"]
+            times[len(spans)] = median(steps)
+    return (times[2] - times[1]) * 1e3
 
 
-def _answers(system: System) -> list[tuple[int, list[int]]]:
-    return [
-        ((number + place) % 5, tokens)
-        for runs in system.runs.values()
-        for number, run in enumerate(runs)
-        for place, tokens in enumerate(run.tokens)
-    ]
-
-
-def _say(systems: Sequence[System], sessions: int) -> None:
-    rates = (f"{system.name} {system.rates(sessions)[-1]:.1f}" for system in systems if sessions in system.runs)
-    print(f"{sessions} at once, tokens/s:", ", ".join(rates), flush=True)
-
-
-def _total(leader: int, of: Callable[[Path], float]) -> float:
-    """A sum over the living processes of a session."""
-    total = 0.0
-    for process in session(leader):
-        try:
-            total += of(Path("/proc", str(process.pid)))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return total
-
-
-def _pss_bytes(process: Path) -> float:
-    found = re.search(r"^Pss: +(\d+) kB", (process / "smaps_rollup").read_text(), re.MULTILINE)
-    return int(found[1]) * 1024.0 if found else 0.0
-
-
-def _cpu_seconds(process: Path) -> float:
-    fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _counting_us(hidden: int) -> float:
+    """What counting and digesting one step of one token costs."""
+    run = subprocess.run(
+        [ENGINE_PYTHON, "-m", "tests.bench.proofs", "--hidden", str(hidden), "--json"],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        check=True,
+    )
+    return float(json.loads(run.stdout)["step_us"])
 
 
 if __name__ == "__main__":

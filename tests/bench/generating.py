@@ -1,21 +1,27 @@
-"""Generates text greedily, with Petals' own client or with transformers in this process; one order a line.
+"""Generates text greedily, through a swarm or with transformers in this process; one order a line.
 
-    python -m tests.bench.generating MODEL [PEER]
+    python -m tests.bench.generating {stock,own} MODEL PREFIX PEER    with Petals' client, with plumised's
+    python -m tests.bench.generating local MODEL
 
-To be run in the engine's environment. An order is {"prompt": int, "tokens": int, "sessions": int}: that many sessions
-at once, with the prompts from that one on. The answer is {"tokens": [[int, …], …], "seconds": float}. The first line,
-null, says that the model is ready.
+To be run in the engine's environment. An order is {"prompt": int, "context": int, "tokens": int, "sessions": int}: that
+many sessions at once, with the prompts from that one on, each `context` tokens long (0: as it is), and that many tokens
+from each. The answer is {"tokens": [[int, …], …], "seconds": float, "steps": [float, …]}: the seconds of all, and those
+between one token and the next. An order {"forward": int, "times": int} is for forward passes of so many tokens through
+all blocks (`stock` only). The first line, null, says that the model is ready.
 """
 
 from __future__ import annotations
 
-import gc
+import asyncio
+import itertools
 import json
 import os
 import sys
 import time
+import traceback
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -30,51 +36,147 @@ PROMPTS: Final = (
     "List five reasons to learn Python.",
     "How do airplanes fly? Explain to a child.",
 )
+_RANDOM_VOCABULARY: Final = 256
 
 
-def main(argv: list[str]) -> int:
-    warnings.simplefilter("ignore")
-    path, *peers = argv
-    model, tokenizer = _load(path, peers)
-    # Petals' inference session waits, when it is collected, for the loop thread that may be collecting it.
-    gc.collect()
-    gc.disable()
+def prompt_ids(model: str, prompt: int, context: int) -> list[int]:
+    """The tokens of a prompt; repeated, or cut, to `context` tokens where that is not 0."""
+    if Path(model, "tokenizer.json").exists():
+        from tokenizers import Tokenizer  # noqa: PLC0415 -- reads the variables that are set above
 
-    def generate(prompt: int, count: int) -> list[int]:
         text = f"<|im_start|>user\n{PROMPTS[prompt % len(PROMPTS)]}<|im_end|>\n<|im_start|>assistant\n"
-        given = tokenizer(text, return_tensors="pt").input_ids
-        result = model.generate(given, max_new_tokens=count, min_new_tokens=count, do_sample=False)
-        tokens: list[int] = result[0, given.shape[1] :].tolist()
-        return tokens
+        ids: list[int] = Tokenizer.from_file(str(Path(model, "tokenizer.json"))).encode(text).ids
+    else:
+        ids = [5 + (7 * place + 31 * (prompt % len(PROMPTS))) % (_RANDOM_VOCABULARY - 5) for place in range(16)]
+    return (ids * (context // len(ids) + 1))[:context] if context else ids
 
-    print("null", flush=True)
-    for line in sys.stdin:
-        order: dict[str, int] = json.loads(line)
+
+class Watch:
+    """A streamer as transformers knows them: when each token came."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, _value: Any) -> None:
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        """Part of the protocol."""
+
+
+class Threads:
+    """Petals' client, or transformers: a thread for each session."""
+
+    def __init__(self, model: str, prefix: str | None, peers: list[str]) -> None:
+        import torch  # noqa: PLC0415 -- after the compatibility layer
+
+        self._model = model
+        if prefix is None:
+            from transformers import AutoModelForCausalLM  # noqa: PLC0415 -- see above
+
+            self._whole = AutoModelForCausalLM.from_pretrained(model, torch_dtype=torch.float32)
+            return
+        from petals import AutoDistributedModelForCausalLM  # noqa: PLC0415 -- see above
+
+        from plumised.petals.closing import collect_without_waiting  # noqa: PLC0415 -- see above
+
+        self._whole = AutoDistributedModelForCausalLM.from_pretrained(
+            model, initial_peers=peers, dht_prefix=prefix, torch_dtype=torch.float32, show_route=False
+        )
+        collect_without_waiting()
+
+    def answer(self, order: dict[str, int]) -> dict[str, Any]:
+        import torch  # noqa: PLC0415 -- see above
+
+        if "forward" in order:
+            states = torch.randn(1, order["forward"], self._whole.config.hidden_size)
+            started = time.perf_counter()
+            with torch.inference_mode():
+                for _ in range(order["times"]):
+                    self._whole.transformer.h(states)
+            return {"tokens": [], "seconds": time.perf_counter() - started, "steps": []}
+
+        def generate(prompt: int) -> tuple[list[int], list[float]]:
+            ids, count, watch = prompt_ids(self._model, prompt, order["context"]), order["tokens"], Watch()
+            given = torch.tensor([ids])
+            with torch.inference_mode():
+                # It is put the prompt first, and then each token. The mask keeps transformers from taking a token of
+                # the prompt for padding.
+                whole = self._whole.generate(
+                    given,
+                    attention_mask=torch.ones_like(given),
+                    max_new_tokens=count,
+                    eos_token_id=None,
+                    do_sample=False,
+                    streamer=watch,
+                )
+            tokens: list[int] = whole[0, len(ids) :].tolist()
+            return tokens, watch.times[1:]
+
         prompts = range(order["prompt"], order["prompt"] + order["sessions"])
         with ThreadPoolExecutor(order["sessions"]) as threads:
             started = time.perf_counter()
-            tokens = list(threads.map(generate, prompts, [order["tokens"]] * len(prompts)))
-            seconds = time.perf_counter() - started
-        print(json.dumps({"tokens": tokens, "seconds": seconds}), flush=True)
-    os._exit(0)
+            return _answer(started, list(threads.map(generate, prompts)))
 
 
-def _load(path: str, peers: list[str]) -> tuple[Any, Any]:
+def _answer(started: float, every: list[tuple[list[int], list[float]]]) -> dict[str, Any]:
+    return {
+        "tokens": [tokens for tokens, _ in every],
+        "seconds": time.perf_counter() - started,
+        "steps": [after - before for _, times in every for before, after in itertools.pairwise(times)],
+    }
+
+
+async def _own(model: str, prefix: str, peers: list[str]) -> None:
+    from plumised.petals.client.swarm import open_client  # noqa: PLC0415 -- after the compatibility layer
+
+    async with open_client(model, initial_peers=peers, prefix=prefix) as client:
+
+        async def generate(order: dict[str, int], prompt: int) -> tuple[list[int], list[float]]:
+            tokens, times = [], []
+            ids = prompt_ids(model, prompt, order["context"])
+            async for token in client.generate(ids, order["tokens"], stop=frozenset()):
+                tokens.append(token)
+                times.append(time.perf_counter())
+            return tokens, times
+
+        print("null", flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            order: dict[str, int] = json.loads(line)
+            prompts = range(order["prompt"], order["prompt"] + order["sessions"])
+            started = time.perf_counter()
+            every = await asyncio.gather(*(generate(order, prompt) for prompt in prompts))
+            print(json.dumps(_answer(started, list(every))), flush=True)
+
+
+def main(argv: list[str]) -> None:
+    warnings.simplefilter("ignore")
+    kind, model, *swarm = argv
+    if kind == "own":
+        from plumised.petals.deferring import defer  # noqa: PLC0415 -- Petals' own client is left as it is
+
+        defer()
     from plumised.petals.compat import apply  # noqa: PLC0415 -- reads the variables that are set above
 
     apply()
-    import torch  # noqa: PLC0415 -- see above
-    from petals import AutoDistributedModelForCausalLM  # noqa: PLC0415 -- see above
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 -- see above
+    if kind == "own":
+        import torch  # noqa: PLC0415 -- see above
+        import uvloop  # noqa: PLC0415 -- see above
 
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    if not peers:
-        return AutoModelForCausalLM.from_pretrained(path, torch_dtype=torch.float32), tokenizer
-    model = AutoDistributedModelForCausalLM.from_pretrained(
-        path, initial_peers=peers, dht_prefix="bench", torch_dtype=torch.float32, show_route=False
-    )
-    return model, tokenizer
+        torch.set_num_threads(1)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_own(model, swarm[0], swarm[1:]))
+        return
+    generator = Threads(model, swarm[0] if swarm else None, swarm[1:])
+    print("null", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(generator.answer(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        main(sys.argv[1:])
+    except Exception:  # noqa: BLE001 -- told, and the end
+        traceback.print_exc()
+    # hivemind's threads outlive the interpreter's patience.
+    os._exit(1)

@@ -22,16 +22,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HANDLERS: Final = 2
+PREFIX: Final = "bench"
 DEADLINE_S: Final = 300.0
 
 
 class Generator:
-    """A process of `tests.bench.generating`. A context manager."""
+    """A process of `tests.bench.generating`. A context manager.
 
-    def __init__(self, model: Path, peers: Sequence[str], log: Path) -> None:
+    Args:
+        kind: `stock`, `own` or `local`.
+        model: directory of the checkpoint.
+        peers: of the swarm; none for `local`.
+        log: file for what the process writes.
+    """
+
+    def __init__(self, kind: str, model: Path, peers: Sequence[str], log: Path) -> None:
+        swarm = [PREFIX, *peers] if peers else []
         with log.open("ab") as file:
             self._process = subprocess.Popen(
-                [ENGINE_PYTHON, "-m", "tests.bench.generating", str(model), *peers],
+                [ENGINE_PYTHON, "-m", "tests.bench.generating", kind, str(model), *swarm],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
@@ -47,13 +56,13 @@ class Generator:
     def __exit__(self, *exc: object) -> None:
         _end(self._process)
 
-    def generate(self, prompt: int, tokens: int, sessions: int) -> tuple[list[list[int]], float]:
+    def ask(self, **order: int) -> dict[str, Any]:
+        """What comes of one order."""
         assert self._process.stdin is not None
-        order = {"prompt": prompt, "tokens": tokens, "sessions": sessions}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
-        answer = self._answer()
-        return answer["tokens"], answer["seconds"]
+        answer: dict[str, Any] = self._answer()
+        return answer
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
@@ -77,7 +86,7 @@ class BareNode:
                 [
                     *(ENGINE_PYTHON, "-m", "tests.bench.bare_petals", str(model), "--device", "cpu"),
                     *("--torch_dtype", "float32", "--throughput", "10.0", "--num_handlers", str(HANDLERS)),
-                    *("--dht_prefix", "bench", "--host_maddrs", "/ip4/127.0.0.1/tcp/0", *swarm),
+                    *("--dht_prefix", PREFIX, "--host_maddrs", "/ip4/127.0.0.1/tcp/0", *swarm),
                     *("--block_indices", f"{first}:{last}"),
                 ],
                 stdout=file,
@@ -111,7 +120,7 @@ class OurNode:
 
     def __init__(self, model: Path, span: tuple[int, int], peers: Sequence[str], dtype: str) -> None:
         settings: dict[str, Any] = {
-            "prefix": "bench",
+            "prefix": PREFIX,
             "first_block": span[0],
             "last_block": span[1],
             "handlers": HANDLERS,
