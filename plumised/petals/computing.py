@@ -2,8 +2,8 @@
 
 Where the fast path covers every block of the span, the first handler alone serves inference sessions, and computes
 their steps in a thread of its own: no queue to the main process, no pipe back, no copies in shared memory, and the
-steps of sessions that wait at the same moment go together. Forward and backward passes take Petals' way through the runtime in
-the main process; the other handlers serve them, so that their large messages do not hold up a step.
+steps of sessions that wait at the same moment go together. Forward and backward passes take Petals' way through the
+runtime in the main process; the other handlers serve them, so that their large messages do not hold up a step.
 """
 
 from __future__ import annotations
