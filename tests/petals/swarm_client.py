@@ -14,7 +14,6 @@ Answers: {"shape": [int, …] or null} with the shape of what came back, or {"er
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -143,9 +142,9 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(1)
     model, *peers = argv
     client = Client(model, peers)
-    # Petals' inference session waits, when it is collected, for the loop thread that may be collecting it.
-    gc.collect()
-    gc.disable()
+    from plumised.petals.closing import collect_without_waiting
+
+    collect_without_waiting()
     say(shape=None)
     for line in sys.stdin:
         try:
