@@ -27,7 +27,6 @@ from plumised.ipc.channel import Channel
 from plumised.ipc.messages import PROTOCOL, Beat, Counters, Hello, Kind, Role, Usage
 from plumised.ipc.proofs import ProofWriter
 from plumised.ipc.tally import TallyWriter, tally_path
-from plumised.petals.computing import ComputingConnectionHandler
 from plumised.petals.lifeline import die_with_parent, name_process
 from plumised.petals.memory import keep_inherited
 from plumised.petals.proofs import NoDigest, Prover, hidden_states, model_digest
