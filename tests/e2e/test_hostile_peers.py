@@ -5,6 +5,7 @@ What each attack does by itself is in tests/petals/test_hostile_peers.py.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.devnet.client.process import ENGINE_PYTHON, ROOT
 from tests.devnet.hostile import HostilePeer
+from tests.e2e import figures
 from tests.e2e.clients import Load
 from tests.e2e.cluster import PREFIX, Cluster
 from tests.e2e.conftest import BLOCKS
@@ -118,15 +120,27 @@ def attacked(node: ClusterNode, client: Client, hostile: HostilePeer) -> Attacke
     reference = client.generate(PROMPT, NEW_TOKENS).ids
     before, footprint_before, cursor = node.status(), Footprint.of(node), node.host.cursor()
     outcomes: dict[str, str] = {}
+    seconds: dict[str, float] = {}
     with Load(client, PROMPT, reference) as load:
         for attack, arguments in ATTACKS:
+            began = time.monotonic()
             found = hostile.do(attack, **arguments)
+            seconds[f"{attack}_s"] = time.monotonic() - began
             outcomes |= {f"{attack}: {name}": outcome for name, outcome in found.items()}
     last = client.generate(PROMPT, NEW_TOKENS)
     assert last.ids == reference
     node.wait_counted(last.received + SERVED_BY_THE_WAY)
     journal = tuple(record.message for record in node.host.journal(node.node.unit, after=cursor))
-    return Attacked(outcomes, load, last.received, before, node.status(), footprint_before, Footprint.of(node), journal)
+    footprint_after = Footprint.of(node)
+    measured = {
+        "memory_before_mib": footprint_before.memory / MIB,
+        "memory_after_mib": footprint_after.memory / MIB,
+        "descriptors_before": footprint_before.descriptors,
+        "descriptors_after": footprint_after.descriptors,
+        "honest_sessions_meanwhile": len(load.finished),
+    }
+    figures.keep("hostile-peers", {**seconds, **measured})
+    return Attacked(outcomes, load, last.received, before, node.status(), footprint_before, footprint_after, journal)
 
 
 def test_nothing_that_is_malformed_is_served(attacked: Attacked) -> None:
