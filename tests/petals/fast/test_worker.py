@@ -141,11 +141,11 @@ class Passes:
         self.passes: list[int] = []
         self.progress = RuntimeProgress()
 
-        def watched(steps: list[Short]) -> list[torch.Tensor]:
-            self.passes.append(len(steps))
-            return compute_together(steps)
+        monkeypatch.setattr(COMPUTE_TOGETHER, self.compute)
 
-        monkeypatch.setattr(COMPUTE_TOGETHER, watched)
+    def compute(self, steps: list[Short]) -> list[torch.Tensor]:
+        self.passes.append(len(steps))
+        return compute_together(steps)
 
     def step(self) -> Short:
         cache = empty_cache(config_of(SMALL), 1, 4, torch.float32)
@@ -249,7 +249,7 @@ def test_a_session_that_vanishes_while_its_pass_is_computed_leaves_the_others_th
     def held(steps: list[Short]) -> list[torch.Tensor]:
         inside.set()
         assert go_on.wait(DEADLINE_S)
-        return compute_together(steps)
+        return passes.compute(steps)
 
     monkeypatch.setattr(COMPUTE_TOGETHER, held)
 
