@@ -1,8 +1,9 @@
 """What two nodes serve: bare Petals, ours, and transformers in one process, in turn, on one model.
 
-`make bench` runs it. The tokens of every run are compared with those of the one process; a float32 token that differs
-fails the whole. Writes build/bench.json: medians, and ratios of runs that followed each other, which is what counts on
-a machine that others use as well. Figures depend on the machine; docs/performance.md has those of one.
+`make bench` runs it. The tokens of every run are compared with those of the one process; one of ours that differs in
+float32 fails the whole, and `departures` names every one, of whatever system. Writes build/bench.json: medians, and
+ratios of runs that followed each other, which is what counts on a machine that others use as well. Figures depend on
+the machine; docs/performance.md has those of one.
 
     build/env/dev/bin/python -m tests.bench.engine --rounds 3 --only one sessions8
 """
@@ -92,7 +93,7 @@ def _systems(stack: ExitStack, directory: Path, model: Path, blocks: int) -> Sys
         bare=System("bare", generator("stock", "bare", bare), bare),
         stock=System("f32_stock_client", generator("stock", "stock", ours), ours),
         own=System("f32_own_client", generator("own", "own", ours), ours, own_client=True),
-        half=System("bf16_own_client", generator("own", "half", half), half, own_client=True, exact=False),
+        half=System("bf16_own_client", generator("own", "half", half), half, own_client=True),
     )
 
 
@@ -119,8 +120,10 @@ def _measure(stack: ExitStack, directory: Path, arguments: argparse.Namespace) -
 def _result(systems: Systems, kinds: Sequence[str], hidden: int, hop_ms: float | None) -> dict[str, Any]:
     """What is written: only what was measured in this run, and what the daemon was measured to cost."""
     truth = Truth(systems.one.generator)
+    departures = {system.name: truth.departures(system) for system in systems.every()}
     result: dict[str, Any] = {
-        "identical_f32": all(truth.confirms(system) for system in systems.every() if system.exact),
+        # Of ours: Petals' own sums are of another order than the one process's as well.
+        "identical_f32": not any(departures[system.name] for system in (systems.stock, systems.own)),
         "ratios": {name: round(ratio, 2) for name, ratio in _ratios(systems, kinds).items()},
     }
     figures: dict[str, float] = {"load_average": round(os.getloadavg()[1], 1), "cores": os.cpu_count() or 0}
@@ -145,7 +148,7 @@ def _result(systems: Systems, kinds: Sequence[str], hidden: int, hop_ms: float |
         cost = json.loads(DAEMON.read_text())
         result["daemon"] = {name: cost[name] for name in ("idle_core_percent", "busy_core_percent", "rss_mb")}
         figures["daemon_busy_steps_s"] = cost["busy_steps_per_second"]
-    return result | {"figures": figures}
+    return result | {"figures": figures, "departures": {name: found for name, found in departures.items() if found}}
 
 
 def _ratios(systems: Systems, kinds: Sequence[str]) -> dict[str, float]:

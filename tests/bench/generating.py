@@ -75,6 +75,7 @@ class Threads:
             from transformers import AutoModelForCausalLM  # noqa: PLC0415 -- see above
 
             self._whole = AutoModelForCausalLM.from_pretrained(model, torch_dtype=torch.float32)
+            self._never_stop()
             return
         from petals import AutoDistributedModelForCausalLM  # noqa: PLC0415 -- see above
 
@@ -84,6 +85,12 @@ class Threads:
             model, initial_peers=peers, dht_prefix=prefix, torch_dtype=torch.float32, show_route=False
         )
         collect_without_waiting()
+        self._never_stop()
+
+    def _never_stop(self) -> None:
+        # Where a generation is told of no last token, transformers takes the one that these name.
+        self._whole.config.eos_token_id = None
+        self._whole.generation_config.eos_token_id = None
 
     def answer(self, order: dict[str, int]) -> dict[str, Any]:
         import torch  # noqa: PLC0415 -- see above
@@ -106,7 +113,6 @@ class Threads:
                     given,
                     attention_mask=torch.ones_like(given),
                     max_new_tokens=count,
-                    eos_token_id=None,
                     do_sample=False,
                     streamer=watch,
                 )

@@ -75,7 +75,6 @@ class System:
         name: in the results.
         generator: of text.
         nodes: that it goes through.
-        exact: computes in float32.
         alone: is one process, for which several sessions are no use.
         runs: by the name of the order.
     """
@@ -83,7 +82,6 @@ class System:
     name: str
     generator: Generator
     nodes: list[Any] = field(default_factory=list)
-    exact: bool = True
     alone: bool = False
     own_client: bool = False
     runs: dict[str, list[Run]] = field(default_factory=dict)
@@ -159,14 +157,20 @@ class Truth:
             self._known[key] = answer["tokens"][0]
         return self._known[key]
 
-    def confirms(self, system: System) -> bool:
-        """Whether every token of every run is the one process's."""
-        return all(
-            tokens == self.of(run.prompt + place, KINDS[kind].context, KINDS[kind].tokens)
-            for kind, runs in system.runs.items()
-            for run in runs
-            for place, tokens in enumerate(run.tokens)
-        )
+    def departures(self, system: System) -> list[str]:
+        """Where tokens of its runs are not the one process's: kind, prompt, and the first that differs."""
+        found = []
+        for kind, runs in system.runs.items():
+            for run in runs:
+                for place, tokens in enumerate(run.tokens):
+                    known = self.of(run.prompt + place, KINDS[kind].context, KINDS[kind].tokens)
+                    if tokens != known:
+                        pairs = enumerate(zip(tokens, known, strict=False))
+                        same = next(
+                            (at for at, (ours, theirs) in pairs if ours != theirs), min(len(tokens), len(known))
+                        )
+                        found.append(f"{kind}, prompt {(run.prompt + place) % 5}, token {same}")
+        return found
 
 
 def _total(leader: int, of: Callable[[Path], float]) -> float:

@@ -38,7 +38,7 @@ def model(request: pytest.FixtureRequest) -> Path:
 def alone(model: Path) -> Alone:
     """What transformers generates in one process, not ending at any token."""
     whole = AutoModelForCausalLM.from_pretrained(model, torch_dtype=torch.float32)
-    whole.generation_config.eos_token_id = None
+    whole.config.eos_token_id = whole.generation_config.eos_token_id = None
 
     def generate(prompt: Sequence[int], count: int) -> list[int]:
         with torch.inference_mode():
