@@ -197,8 +197,9 @@ async def test_garbage_on_the_socket_harms_nobody_else(bench: Bench, ledger: Led
     async with running(engine):
         await until(engine, lambda now: now.serving)
         bench.work(20)
-        seen = await until(engine, lambda now: now.usage.inference.tokens == 20)
-        assert (seen.restarts, seen.handlers) == (0, 2)
+        # Who connects last may be in line behind the garbage.
+        seen = await until(engine, lambda now: now.usage.inference.tokens == 20 and now.handlers == 2)
+        assert seen.restarts == 0
 
 
 async def test_a_restart_is_a_new_incarnation_and_no_failure(bench: Bench, ledger: LedgerThread) -> None:
