@@ -53,7 +53,7 @@ test-packaging: deb ## the packages, on hosts with systemd in containers
 .PHONY: test-e2e
 test-e2e: deb ## the packages on hosts with systemd: suites and fault matrix; writes build/e2e/
 	@requirements/debian-packages hosts
-	$(DEV)/bin/pytest -n $(WORKERS) --dist loadgroup tests/e2e $(PYTEST_ARGS)
+	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile tests/e2e $(PYTEST_ARGS)
 
 .PHONY: e2e
 e2e: ## the same and more from nothing, with docker-compose, a verdict for each step; COMPOSE_ONLY=1 SKIP_DEB=1

@@ -34,13 +34,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         outcomes.forget()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A suite has one cluster: all of it goes to one worker, unless it names its parts itself."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def repository() -> Repository:
     """The packages to test. Without them the tests are skipped, except under CI, where that is a failure."""

@@ -81,7 +81,7 @@ step environments "" environments
 step packages environments packages
 step engine environments engine
 step images packages,engine images
-[ -n "${COMPOSE_ONLY:-}" ] || step e2e-tests images build/env/dev/bin/pytest -q -n 2 --dist loadgroup tests/e2e
+[ -n "${COMPOSE_ONLY:-}" ] || step e2e-tests images build/env/dev/bin/pytest -q -n 2 --dist loadfile tests/e2e
 step services images services
 step oracle-is-healthy services oracle_is_healthy
 step nodes-serve oracle-is-healthy nodes_serve
