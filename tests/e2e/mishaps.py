@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tests.hosts.memory import release, squeeze
 from tests.packaging.node import PORT
 
 if TYPE_CHECKING:
@@ -82,30 +82,12 @@ class SmallDisk:
         stage.victim.wait_serving()
 
 
-_HOG: Final = """
-import pathlib, time
-for tree in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"):
-    group = pathlib.Path(tree + "{group}/cgroup.procs")
-    if group.exists():
-        group.write_text("0")
-        break
-hoard = b"x" * (256 << 20)
-time.sleep(20)
-"""
-
-
 def use_up_memory(stage: Stage) -> None:
-    host, unit = stage.victim.host, stage.victim.node.unit
-    used = int(host.show(unit, "MemoryCurrent")["MemoryCurrent"])
-    host.systemctl("set-property", "--runtime", unit, f"MemoryMax={used + (32 << 20)}", "MemorySwapMax=0")
-    group = host.show(unit, "ControlGroup")["ControlGroup"]
-    hog = ["systemd-run", "--quiet", "--unit=hog", "python3", "-c", _HOG.format(group=group)]
-    host.run(shlex.join(hog))
+    squeeze(stage.victim.host, stage.victim.node.unit)
 
 
 def give_memory_back(stage: Stage) -> None:
-    stage.victim.host.systemctl("stop", "hog", check=False)
-    stage.victim.host.systemctl("set-property", "--runtime", stage.victim.node.unit, "MemoryMax=infinity")
+    release(stage.victim.host, stage.victim.node.unit)
 
 
 def use_up_descriptors(stage: Stage) -> None:

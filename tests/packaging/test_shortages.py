@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.devnet.model import make_bloom
 from tests.hosts.host import Host
-from tests.packaging.node import BLOCKS, MODEL, Node, settings
+from tests.hosts.memory import squeeze
+from tests.packaging.node import BLOCKS, Node, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.hosts.host import Hardware
     from tests.hosts.network import Network
@@ -22,35 +21,18 @@ if TYPE_CHECKING:
 
 STATE = "/var/lib/plumise"
 STATE_SIZE = "16m"
-MEMORY_MAX = "550M"
 NOTICED_S = 120.0
 PROMPT = (1, 6, 1, 8)
 
 
-@pytest.fixture(scope="module")
-def big_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of 400 MB."""
-    directory = make_bloom(tmp_path_factory.mktemp("big") / "bloom", blocks=8, hidden=1024, heads=8)
-    for path in (directory, *directory.iterdir()):
-        path.chmod(path.stat().st_mode | 0o555)
-    return directory
-
-
 def test_an_engine_that_the_memory_limit_ends_is_named_and_the_daemon_lives(
-    node_image: str, network: Network, hardware: Hardware, big_model: Path, devnet: HostsDevnet
+    node_image: str, network: Network, hardware: Hardware, devnet: HostsDevnet
 ) -> None:
-    mounts = {**(hardware.mounts or {}), MODEL: big_model}
-    limited = dataclasses.replace(hardware, cgroups="controllers", mounts=mounts)
-    with Host.booted(node_image, "limited", network, limited) as host:
+    with Host.booted(node_image, "limited", network, dataclasses.replace(hardware, cgroups="controllers")) as host:
         node = Node(host)
-        node.host.write(
-            f"/etc/systemd/system/{node.unit}.d/memory.conf", f"[Service]\nMemoryMax={MEMORY_MAX}\nMemorySwapMax=0\n"
-        )
-        node.host.systemctl("daemon-reload")
-        node.configure(settings(devnet, "0:8"))
-        node.make_wallet()
-        node.start()
+        node.serving(settings(devnet))
         daemon = host.main_pid(node.unit)
+        squeeze(host, node.unit)
 
         failure = host.wait_for("the cause is in the status", lambda _: node.engine()["failure"], timeout_s=NOTICED_S)
 
