@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import errno
+from typing import ClassVar, Final
 
 EXIT_CONFIG = 78
 """sysexits.h EX_CONFIG: the operator must change something; systemd does not restart on it."""
+
+NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+"""By which the kernel says that there is no file descriptor left, for the process or the machine."""
 
 
 class PlumisedError(Exception):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from typing import TYPE_CHECKING, Any, Final
+
+from plumised.errors import NO_DESCRIPTORS
 
 if TYPE_CHECKING:
     import asyncio
@@ -14,8 +15,6 @@ _log: Final = logging.getLogger(__name__)
 
 PAUSE_S: Final = 60.0
 """Between two warnings that nobody can be let in; asyncio gives one for each try, many at once and every second."""
-
-_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class LoopErrors:
@@ -32,7 +31,7 @@ class LoopErrors:
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Tell in one line, and seldom, that descriptors are used up; everything else as asyncio does."""
         error = context.get("exception")
-        if not isinstance(error, OSError) or error.errno not in _NO_DESCRIPTORS:
+        if not isinstance(error, OSError) or error.errno not in NO_DESCRIPTORS:
             loop.default_exception_handler(context)
             return
         now = self._clock()

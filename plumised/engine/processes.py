@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import errno
 import os
 import signal
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from plumised.engine.errors import UnseenError
+from plumised.errors import NO_DESCRIPTORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +30,6 @@ OOM_SCORE_ADJ: Final = 300
 _PR_SET_CHILD_SUBREAPER: Final = 36
 """linux/prctl.h"""
 
-_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _POLL_S: Final = 0.02
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
@@ -85,7 +84,7 @@ def _looking() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_DESCRIPTORS:
+        if error.errno in NO_DESCRIPTORS:
             raise UnseenError from error
         raise
 
@@ -222,12 +221,14 @@ def become_subreaper() -> None:
 
 def kill_all(session: int | None, incarnation: str) -> tuple[ProcessStat, ...]:
     """SIGKILL every process of an engine; returns those that had not ended yet. It does not wait."""
-    living: list[ProcessStat] = []
-    for process in engine_processes(session, incarnation):
-        if not process.ended:
-            send_signal(process.id, signal.SIGKILL)
-            living.append(process)
-    return tuple(living)
+    return _kill(engine_processes(session, incarnation))
+
+
+def _kill(processes: Iterable[ProcessStat]) -> tuple[ProcessStat, ...]:
+    living = tuple(process for process in processes if not process.ended)
+    for process in living:
+        send_signal(process.id, signal.SIGKILL)
+    return living
 
 
 def _reap(processes: Iterable[ProcessId], main: int) -> None:
@@ -262,8 +263,9 @@ async def end_all(
     while True:
         try:
             # What has ended shows its environment no more, so it must be known from before.
-            known |= {process.id for process in engine_processes(session, incarnation)}
-            living = kill_all(session, incarnation)
+            found = engine_processes(session, incarnation)
+            known |= {process.id for process in found}
+            living = _kill(found)
         except UnseenError:
             if clock() >= until:
                 raise

@@ -181,6 +181,10 @@ def _rewards(chain: ChainStatus) -> Iterator[str]:
 
 
 def _problem(status: Status, problem: Problem) -> Iterator[str]:
-    retry = "" if problem.next_try_at is None else f" Next try in {duration(problem.next_try_at - status.at)}."
+    retry = "" if problem.next_try_at is None else f" {_next_try(problem.next_try_at - status.at)}"
     yield _row(str(problem.severity), f"{problem.message} ({problem.code}).")
     yield _row("", f"{problem.remedy.rstrip('.')}.{retry}")
+
+
+def _next_try(in_s: float) -> str:
+    return "It is being tried again." if in_s <= 0 else f"Next try in {duration(in_s)}."

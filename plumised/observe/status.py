@@ -30,7 +30,7 @@ class Trouble:
         message: what happened, with the values concerned, without secrets.
         remedy: what the operator can do.
         since: when it began.
-        next_try_at: when it is tried again by itself.
+        next_try_at: when it is tried again by itself; past while that try is under way.
         lines: the last lines of output that tell the cause, oldest first.
     """
 

@@ -70,7 +70,7 @@ class Watch:
     def well(self) -> bool:
         """Whether the node serves and has nothing to complain of."""
         status = self.status()
-        return status is not None and well(status)
+        return status is not None and status.well
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +107,15 @@ def withstand(cluster: Cluster, client: Client, reference: tuple[int, ...], row:
     """
     with Load(client, PROMPT, reference) as load:
         victim, other = busy_first(cluster, load)
-        stage = Stage(cluster, victim, other, victim.wait("all is well", well))
+        stage = Stage(cluster, victim, other, victim.wait("all is well", lambda status: status.well))
         with contextlib.ExitStack() as stack:
             if row.clear is not None:
                 stack.callback(row.clear, stage)
             if row.prepare is not None:
                 row.prepare(stage)
-            stage = Stage(cluster, victim, other, victim.wait("all is well", well, RECOVERED_WITHIN_S))
+            stage = Stage(
+                cluster, victim, other, victim.wait("all is well", lambda status: status.well, RECOVERED_WITHIN_S)
+            )
             watch = Watch(victim, set())
             noticed_after_s, recovered_after_s = suffer(stage, row, load, watch)
     served = {node.name: cluster.wait_settled(node, SETTLED_WITHIN_S) for node in (victim, other)}
@@ -182,15 +184,10 @@ def suffer(stage: Stage, row: Row, load: Load, watch: Watch) -> tuple[float, flo
         wait_until("all is well again", watch.well, RECOVERED_WITHIN_S, STATUS_PAUSE_S)
     except TimeoutError:
         # Says what is not.
-        stage.victim.wait("all is well again", well, 0.0)
+        stage.victim.wait("all is well again", lambda status: status.well, 0.0)
     recovered = time.monotonic()
     load.wait_finished(len(load.finished) + 1, GENERATING_WITHIN_S)
     return noticed - began, recovered - ended
-
-
-def well(status: StatusView) -> bool:
-    """Whether the node serves and has nothing to complain of."""
-    return status.serving and not status.problems
 
 
 def busy_first(cluster: Cluster, load: Load) -> tuple[ClusterNode, ClusterNode]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tests.e2e.faults import ROWS
-from tests.e2e.figures import DIRECTORY
+from tests.e2e.figures import DIRECTORY, sole_writer
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,8 @@ class Outcome:
 
 
 def keep(outcome: Outcome) -> None:
-    """Put it in the place of its row, in both files. Several processes may do so at the same time."""
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    with (DIRECTORY / "faults.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        file = DIRECTORY / "faults.json"
+    """Put it in the place of its row, in both files."""
+    with sole_writer("faults") as file:
         rows = json.loads(file.read_text())["rows"] if file.exists() else []
         by_fault = {row["fault"]: row for row in rows} | {outcome.fault: _row(outcome)}
         ordered = [by_fault[row.fault] for row in ROWS if row.fault in by_fault]

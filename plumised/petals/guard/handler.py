@@ -95,18 +95,14 @@ class GuardedConnectionHandler(TransformerConnectionHandler):
     async def rpc_forward_stream(
         self, requests: AsyncIterator[runtime_pb2.ExpertRequest], context: P2PContext
     ) -> AsyncIterator[runtime_pb2.ExpertResponse]:
-        parts = _Parts(self._served, self._limits, _FORWARD)
-        checked = StreamRequests(requests, streams.current.get(), parts, keeps=True)
-        async for reply in super().rpc_forward_stream(checked, context):
+        async for reply in super().rpc_forward_stream(self._in_parts(requests, _FORWARD), context):
             yield reply
 
     @override
     async def rpc_backward_stream(
         self, requests: AsyncIterator[runtime_pb2.ExpertRequest], context: P2PContext
     ) -> AsyncIterator[runtime_pb2.ExpertResponse]:
-        parts = _Parts(self._served, self._limits, _BACKWARD)
-        checked = StreamRequests(requests, streams.current.get(), parts, keeps=True)
-        async for reply in super().rpc_backward_stream(checked, context):
+        async for reply in super().rpc_backward_stream(self._in_parts(requests, _BACKWARD), context):
             yield reply
 
     @override
@@ -203,6 +199,11 @@ class GuardedConnectionHandler(TransformerConnectionHandler):
         finally:
             backlog.current.reset(token)
             followed.leave(place)
+
+    def _in_parts(self, requests: AsyncIterator[runtime_pb2.ExpertRequest], least: int) -> StreamRequests:
+        """The messages of a streamed pass, checked as they come."""
+        parts = _Parts(self._served, self._limits, least)
+        return StreamRequests(requests, streams.current.get(), parts, keeps=True)
 
     def _check_pass(self, request: runtime_pb2.ExpertRequest, least: int) -> None:
         blocks = check_blocks(request.uid, self._served)

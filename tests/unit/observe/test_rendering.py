@@ -67,6 +67,12 @@ def test_the_text_tells_a_problem_with_remedy_and_next_try() -> None:
     assert text.endswith("warning  Something is wrong (some-code).\n         Do something. Next try in 30 s.\n")
 
 
+def test_a_try_that_is_under_way_is_told_as_such() -> None:
+    text = to_text(statuses.oracle(trouble=replace(TROUBLE, next_try_at=HEALTHY.at)))
+
+    assert "Do something. It is being tried again.\n" in text
+
+
 def test_a_remedy_without_a_full_stop_gets_one_before_the_next_try() -> None:
     text = to_text(statuses.oracle(trouble=replace(TROUBLE, remedy="do something")))
 
