@@ -25,6 +25,7 @@ class Request:
         fused: every block of the step is one that `fusing.fuse` takes.
         fits: hidden states and caches have the shapes and types that the blocks take.
         native: there is a kernel for this machine.
+        half: the weights are in a half precision.
         prompts: prompts are added to the hidden states between blocks.
         reorders: the cache is reordered first, as beam search does.
         adapter: an adapter is active.
@@ -35,15 +36,19 @@ class Request:
     fused: bool
     fits: bool
     native: bool
+    half: bool
     prompts: bool
     reorders: bool
     adapter: bool
 
 
-KERNEL_ROWS: Final = 8
+KERNEL_ROWS: Final = 16
 """Rows that the kernel computes in one pass over the weights."""
-LONGEST_FOR_KERNEL: Final = 32
-"""Rows of a step beyond which torch's matrix products are worth their threads, which wait for each other."""
+LONGEST_FOR_KERNEL: Final = 256
+"""Rows of a step beyond which torch's matrix products are as fast, for weights of 4096 columns in float32; for fewer
+columns the kernel still takes half of their time."""
+LONGEST_IN_HALF: Final = 16
+"""The same in bfloat16, for which torch has a processor's own instructions."""
 
 
 def covers(request: Request) -> bool:
@@ -56,5 +61,6 @@ def choose(request: Request) -> Path:
     """Who computes the step."""
     if not covers(request):
         return Path.PETALS
-    short = request.batch <= KERNEL_ROWS and request.rows <= LONGEST_FOR_KERNEL
+    longest = LONGEST_IN_HALF if request.half else LONGEST_FOR_KERNEL
+    short = request.batch <= KERNEL_ROWS and request.rows <= longest
     return Path.KERNEL if request.native and short else Path.EAGER

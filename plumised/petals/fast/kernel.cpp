@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <thread>
@@ -26,9 +27,9 @@ constexpr int kLanes = 16;
 #else
 constexpr int kLanes = 8;
 #endif
-constexpr int kRows = 8;          // most rows of a step
 constexpr int kQueries = 4;       // queries of a group that share one pass over its keys
 constexpr int kChunkBytes = 65536;  // of weights that a thread takes at a time
+constexpr int kChunkRows = 12;    // a chunk has a multiple of these: every block of rows fits
 
 typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
@@ -85,6 +86,24 @@ float sum(Floats v) {
   return sum(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
              __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
 }
+
+Floats add_halves(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+         __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+
+// The sums of four vectors, each added up in the order in which one alone is.
+Four sum(Floats a, Floats b, Floats c, Floats d) {
+  const Floats ab = add_halves(a, b), cd = add_halves(c, d);
+  const Floats four =
+      __builtin_shufflevector(ab, cd, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+      __builtin_shufflevector(ab, cd, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  const Floats two =
+      four + __builtin_shufflevector(four, four, 2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15);
+  return Four{two[0] + two[1], two[4] + two[5], two[8] + two[9], two[12] + two[13]};
+}
+#else
+Four sum(Floats a, Floats b, Floats c, Floats d) { return Four{sum(a), sum(b), sum(c), sum(d)}; }
 #endif
 
 // e^v within 2 ulp between the smallest normal number and the largest; 0 below. Coefficients of Cephes' expf.
@@ -151,35 +170,71 @@ using Shape = PlumisedShape;
 using Layer = PlumisedLayer;
 using Sequence = PlumisedSequence;
 
-// y[m][r - begin] = weights[r] . x[m] for rows begin <= r < end and `Count` inputs x.
+// Weights that fill a register are multiplied together: floats as they are, of bfloat16 the even and then the odd.
+template <typename T>
+constexpr int kParts = sizeof(float) / sizeof(T);
+template <typename T>
+constexpr int kStep = kParts<T> * kLanes;
+
+Floats part(const float *from, int) { return load(from); }
+
+Floats part(const Bfloat16 *from, int which) {
+  Words pair;
+  std::memcpy(&pair, from, sizeof pair);
+  return (Floats)(which ? pair & 0xffff0000 : pair << 16);
+}
+
+// Inputs in the order in which their weights are multiplied.
+void arrange(const float *x, int inputs, float *to) {
+  const int whole = inputs - inputs % kStep<Bfloat16>;
+  for (int k = 0; k < whole; k += 2 * kLanes)
+    for (int i = 0; i < kLanes; i++) {
+      to[k + i] = x[k + 2 * i];
+      to[k + kLanes + i] = x[k + 2 * i + 1];
+    }
+  std::copy(x + whole, x + inputs, to + whole);
+}
+
+// y[m][r - begin] = weights[r] . x[m] for rows begin <= r < end and `Count` inputs x, arranged.
 template <int Count, typename T>
 void multiply(const T *weights, int inputs, const float *x, int begin, int end, float *y, int stride) {
+  // As many sums as there are registers for, beside the weights.
 #ifdef __AVX512F__
-  constexpr int kSums = 16;
+  constexpr int kBlock = Count <= 6 ? 4 : 3;
 #else
-  constexpr int kSums = 8;
+  constexpr int kBlock = Count <= 2 ? 4 : 2;
 #endif
-  constexpr int kBlock = Count <= 2 ? 4 : kSums / Count >= 2 ? 2 : 1;
-  const int whole = inputs - inputs % kLanes;
+  const int whole = inputs - inputs % kStep<T>;
   const auto rows = [&]<int Block>(int r) {
     const T *w = weights + size_t(r) * inputs;
     Floats sums[Block][Count] = {};
-    for (int k = 0; k < whole; k += kLanes) {
-      Floats row[Block];
-      for (int b = 0; b < Block; b++) row[b] = load(w + size_t(b) * inputs + k);
-      for (int m = 0; m < Count; m++) {
-        Floats v = load(x + size_t(m) * inputs + k);
-        // GCC would load it for each row of weights anew, and loads are what several inputs wait for.
-        asm("" : "+v"(v));
-        for (int b = 0; b < Block; b++) sums[b][m] += row[b] * v;
+    for (int k = 0; k < whole; k += kStep<T>) {
+      // The processor fetches ahead along one row at a time; with several inputs it does not keep pace.
+      for (int b = 0; b < Block; b++) __builtin_prefetch(w + size_t(b + Block) * inputs + k);
+#pragma GCC unroll 2
+      for (int p = 0; p < kParts<T>; p++) {
+        Floats row[Block];
+        for (int b = 0; b < Block; b++) row[b] = part(w + size_t(b) * inputs + k, p);
+        for (int m = 0; m < Count; m++) {
+          Floats v = load(x + size_t(m) * inputs + k + p * kLanes);
+          // GCC would load it for each row of weights anew, and loads are what several inputs wait for.
+          asm("" : "+v"(v));
+          for (int b = 0; b < Block; b++) sums[b][m] += row[b] * v;
+        }
       }
     }
     // One at a time these sums would take longer than the products of short rows.
-    float totals[Count][Block];
+    float totals[Count][4];
 #pragma GCC unroll 8
-    for (int m = 0; m < Count; m++)
-#pragma GCC unroll 4
-      for (int b = 0; b < Block; b++) totals[m][b] = sum(sums[b][m]);
+    for (int m = 0; m < Count; m++) {
+      if constexpr (Block == 1) {
+        totals[m][0] = sum(sums[0][m]);
+      } else {
+        const auto &last = sums[Block - 1][m];
+        const Four four = sum(sums[0][m], sums[1][m], Block > 2 ? sums[2][m] : last, last);
+        std::memcpy(totals[m], &four, sizeof four);
+      }
+    }
     for (int m = 0; m < Count; m++)
       for (int b = 0; b < Block; b++) {
         for (int k = whole; k < inputs; k++)
@@ -192,12 +247,25 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
   for (; r < end; r++) rows.template operator()<1>(r);
 }
 
+// The same for any count of inputs as they are; `arranged` has room for them.
 template <typename T>
-void multiply(int count, const void *weights, int inputs, const float *x, int begin, int end, float *y, int stride) {
+void multiply(int count, const void *weights, int inputs, const float *x, int begin, int end, float *y, int stride,
+              float *arranged) {
   using Multiply = void (*)(const T *, int, const float *, int, int, float *, int);
-  static constexpr Multiply by_count[kRows] = {multiply<1, T>, multiply<2, T>, multiply<3, T>, multiply<4, T>,
-                                               multiply<5, T>, multiply<6, T>, multiply<7, T>, multiply<8, T>};
-  by_count[count - 1](static_cast<const T *>(weights), inputs, x, begin, end, y, stride);
+  static constexpr Multiply by_count[] = {multiply<1, T>, multiply<2, T>, multiply<3, T>, multiply<4, T>,
+#ifdef __AVX512F__
+                                          multiply<5, T>, multiply<6, T>, multiply<7, T>, multiply<8, T>,
+#endif
+  };
+  if (kParts<T> > 1) {
+    for (int m = 0; m < count; m++) arrange(x + size_t(m) * inputs, inputs, arranged + size_t(m) * inputs);
+    x = arranged;
+  }
+  // The weights of a chunk are read from memory once, and from the cache for the inputs that follow.
+  constexpr int kMost = std::size(by_count);
+  for (int m = 0; m < count; m += kMost)
+    by_count[std::min(kMost, count - m) - 1](static_cast<const T *>(weights), inputs, x + size_t(m) * inputs, begin,
+                                             end, y + size_t(m) * stride, stride);
 }
 
 void normalise(const float *x, int size, const float *weight, const float *bias, float eps, float *to) {
@@ -359,7 +427,7 @@ class Team {
 
  private:
   struct Own {
-    Buffer attention_input, mlp_input, results, gates, queries, scores, mixed;
+    Buffer attention_input, mlp_input, arranged, results, gates, queries, scores, mixed;
     uint32_t attention_phase = 0, mlp_phase = 0;  // for which the inputs were made
   };
 
@@ -423,8 +491,10 @@ class Team {
     const int heads = s.heads * s.head_dim, all = heads + 2 * s.kv_heads * s.head_dim;
     const size_t item = s.bfloat16 ? 2 : 4;
     // A ticket counts to 65535; a phase has fewer chunks, and threads that came too late, than half of that.
-    const int most = std::max({s.hidden, all, s.inner}), least = std::max(8, round_up(most / 8192, 4));
-    const auto chunk = [&](int inputs) { return std::max(least, int(kChunkBytes / (item * inputs)) / 4 * 4); };
+    const int most = std::max({s.hidden, all, s.inner}), least = std::max(kChunkRows, round_up(most / 8192, kChunkRows));
+    const auto chunk = [&](int inputs) {
+      return std::max(least, int(kChunkBytes / (item * inputs)) / kChunkRows * kChunkRows);
+    };
     hidden_chunk_ = chunk(s.hidden), heads_chunk_ = chunk(heads), inner_chunk_ = chunk(s.inner);
     const size_t longest_chunk =
         round_up(std::max({hidden_chunk_, heads_chunk_, inner_chunk_}), kLanes) * size_t(rows);
@@ -432,6 +502,7 @@ class Team {
     for (Own &own : own_) {
       fit(own.attention_input, size_t(rows) * s.hidden), fit(own.mlp_input, size_t(rows) * s.hidden);
       fit(own.results, longest_chunk), fit(own.gates, longest_chunk);
+      if (s.bfloat16) fit(own.arranged, size_t(rows) * std::max({s.hidden, heads, s.inner}));
       fit(own.queries, size_t(group) * s.head_dim), fit(own.mixed, size_t(group) * s.head_dim);
       fit(own.scores, size_t(kQueries) * stride_);
     }
@@ -516,7 +587,8 @@ class Team {
   void project_qkv(Own &own, const Layer &layer, int begin, int end) {
     const Shape &s = *step_.shape;
     const int all = (s.heads + 2 * s.kv_heads) * s.head_dim;
-    multiply<T>(step_.rows, layer.qkv, s.hidden, own.attention_input.data(), begin, end, qkv_.data() + begin, all);
+    multiply<T>(step_.rows, layer.qkv, s.hidden, own.attention_input.data(), begin, end, qkv_.data() + begin, all,
+                own.arranged.data());
     if (!layer.qkv_bias) return;
     for (int m = 0; m < step_.rows; m++)
       for (int r = begin; r < end; r++) qkv_[size_t(m) * all + r] += layer.qkv_bias[r];
@@ -529,10 +601,11 @@ class Team {
     const int count = end - begin, stride = round_up(hidden_chunk_, kLanes);
     const bool gated = s.activation == kGatedSilu;
     float *first = own.gates.data(), *second = own.results.data();
-    multiply<T>(step_.rows, layer.up, s.hidden, own.mlp_input.data(), begin, end, first, stride);
+    multiply<T>(step_.rows, layer.up, s.hidden, own.mlp_input.data(), begin, end, first, stride,
+                own.arranged.data());
     if (gated)
       multiply<T>(step_.rows, layer.up, s.hidden, own.mlp_input.data(), s.inner + begin, s.inner + end, second,
-                  stride);
+                  stride, own.arranged.data());
     for (int m = 0; m < step_.rows; m++, first += stride, second += stride) {
       if (layer.up_bias)
         for (int r = 0; r < count; r++) first[r] += layer.up_bias[begin + r];
@@ -553,7 +626,8 @@ class Team {
   void add(Own &own, const void *weights, const float *bias, const Buffer &from, int inputs, int begin,
            int end) {
     const int stride = end - begin;
-    multiply<T>(step_.rows, weights, inputs, from.data(), begin, end, own.results.data(), stride);
+    multiply<T>(step_.rows, weights, inputs, from.data(), begin, end, own.results.data(), stride,
+                own.arranged.data());
     for (int m = 0; m < step_.rows; m++) {
       float *x = step_.x + size_t(m) * step_.shape->hidden;
       for (int r = begin; r < end; r++) x[r] += own.results[size_t(m) * stride + r - begin] + (bias ? bias[r] : 0.0f);

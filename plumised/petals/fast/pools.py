@@ -35,4 +35,6 @@ class StepPool(PrioritizedTaskPool):
             return submitted
         if self.get_task_size(Task(priority, time.monotonic(), None, args)) > self.max_batch_size:
             raise ValueError(f"Task size greater than max_batch_size ({self.max_batch_size}), it can't be processed")
-        return self._worker.submit(functools.partial(self.process_func.prepare, *args))
+        # A session keeps its cache: the arguments are hidden states, hypothesis ids, infos of the blocks, and prompts.
+        session = args[2][0].cache_handles[0]
+        return self._worker.submit(functools.partial(self.process_func.prepare, *args), session)

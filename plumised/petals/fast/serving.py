@@ -95,6 +95,7 @@ class FastInferenceStep(_MergedInferenceStep):
             fused=len(blocks) == len(backends) == len(caches),
             fits=fits(hidden_states, blocks, caches, prefix),
             native=self._kernel is not None,
+            half=hidden_states.dtype != torch.float32,
             prompts=any(prompt is not None for prompt in optional_prompts),
             reorders=not is_dummy(hypo_ids),
             adapter=any(info.active_adapter for info in inference_infos),

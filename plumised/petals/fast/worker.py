@@ -1,25 +1,27 @@
 """The thread that computes the inference steps of a connection handler, for all of its sessions.
 
 It takes turns: one pass with all short steps that wait, then one part of a long step, so that neither waits for more
-than one of the other. It never waits for a pass to fill.
+than one of the other. A pass waits for other sessions' steps only where they are due, see `company`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from plumised.petals.fast.company import Company
 from plumised.petals.fast.coverage import KERNEL_ROWS
 from plumised.petals.fast.serving import Short, compute_together
 from plumised.petals.fast.turns import Waiting, next_together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from plumised.petals.fast.parts import Parts
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 class _Task:
     prepare: Callable[[], Short | Parts]
     answer: asyncio.Future[tuple[torch.Tensor, ...]]
+    session: Hashable
+    came_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,17 @@ class Worker:
 
     Args:
         threads: of torch in its thread.
+        clock: monotonic, in seconds.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._threads = threads
+        self._clock = clock
         self._changed = threading.Condition()
         self._arrived: deque[_Task | asyncio.Future[None]] = deque()
         self._closed = False
         # The thread's own.
+        self._company = Company()
         self._short: deque[tuple[_Task, Short]] = deque()
         self._long: deque[tuple[_Task, Parts]] = deque()
         # Whoever ends the process does not wait for a part that is being computed.
@@ -65,17 +72,20 @@ class Worker:
             self._changed.notify()
         self._thread.join(timeout_s)
 
-    def submit(self, prepare: Callable[[], Short | Parts]) -> asyncio.Future[tuple[torch.Tensor, ...]]:
+    def submit(
+        self, prepare: Callable[[], Short | Parts], session: Hashable = None
+    ) -> asyncio.Future[tuple[torch.Tensor, ...]]:
         """Compute one step. To cancel the answer gives up what has not begun, or the rest of what has.
 
         Args:
             prepare: says how, called in the worker's thread when the step's turn has come.
+            session: whose step it is; None for one that nobody waits for to come again.
 
         Returns:
             the hidden states, alone in a tuple, or the error.
         """
         answer: asyncio.Future[tuple[torch.Tensor, ...]] = asyncio.get_running_loop().create_future()
-        self._put(_Task(prepare, answer))
+        self._put(_Task(prepare, answer, session, self._clock()))
         return answer
 
     def probe(self) -> asyncio.Future[None]:
@@ -94,8 +104,9 @@ class Worker:
         with torch.inference_mode():
             while self._wait():
                 self._take_arrived()
-                self._compute_short()
-                self._continue_long()
+                if not self._more_are_due():
+                    self._compute_short()
+                    self._continue_long()
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False when the worker is closed."""
@@ -103,6 +114,17 @@ class Worker:
             while not (self._closed or self._arrived or self._short or self._long):
                 self._changed.wait()
             return not self._closed
+
+    def _more_are_due(self) -> bool:
+        """Whether the next pass is to have more steps; waits until some come, or for as long as it pays."""
+        if not self._short or self._long or sum(short.step.rows for _, short in self._short) >= KERNEL_ROWS:
+            return False
+        now = self._clock()
+        until = self._company.wait_until(self._short[0][0].came_at, now)
+        if until is None:
+            return False
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._closed or self._arrived), until - now)
 
     def _take_arrived(self) -> None:
         while self._arrived:
@@ -113,6 +135,8 @@ class Worker:
                 self._prepare(item)
 
     def _prepare(self, task: _Task) -> None:
+        if task.session is not None:
+            self._company.came(task.session, task.came_at)
         try:
             prepared = task.prepare()
         except Exception as error:  # noqa: BLE001 -- whoever asked is told
@@ -132,12 +156,18 @@ class Worker:
         together = [self._short[position] for position in chosen]
         for position in reversed(chosen):
             del self._short[position]
+        began_at = self._clock()
         try:
             results = compute_together([short for _, short in together])
         except Exception as error:  # noqa: BLE001 -- see above
             _tell([_Outcome(task.answer, error) for task, _ in together])
-        else:
-            _tell([_Outcome(task.answer, (result,)) for (task, _), result in zip(together, results, strict=True)])
+            return
+        _tell([_Outcome(task.answer, (result,)) for (task, _), result in zip(together, results, strict=True)])
+        now = self._clock()
+        self._company.passed(now - began_at)
+        for task, _ in together:
+            if task.session is not None:
+                self._company.answered(task.session, now)
 
     def _continue_long(self) -> None:
         if not self._long:

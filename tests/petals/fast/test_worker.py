@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -102,7 +103,8 @@ def _room(config: Any, batch: int, length: int, prefix: int) -> tuple[torch.Tens
 
 def test_more_rows_than_a_pass_takes_are_refused(kernel: Kernel) -> None:
     span = KernelSpan(kernel, [fused(make_block(SMALL))])
-    step = SpanStep(torch.zeros(1, 5, 32), [empty_cache(config_of(SMALL), 1, 5, torch.float32)], 0)
+    length = KERNEL_ROWS // 2 + 1
+    step = SpanStep(torch.zeros(1, length, 32), [empty_cache(config_of(SMALL), 1, length, torch.float32)], 0)
     with pytest.raises(ValueError, match="more rows"):
         span.compute_together([step, step])
 
@@ -189,10 +191,36 @@ def test_steps_that_wait_at_the_same_moment_are_one_pass(worker: Worker, passes:
 def test_a_step_alone_waits_for_nobody(worker: Worker, passes: Passes) -> None:
     async def run() -> None:
         for _ in range(3):
-            await asyncio.wait_for(worker.submit(passes.step), DEADLINE_S)
+            await asyncio.wait_for(worker.submit(passes.step, "session"), DEADLINE_S)
 
     asyncio.run(run())
     assert passes.passes == [1, 1, 1]
+
+
+def test_sessions_that_come_back_in_turn_soon_go_together(
+    worker: Worker, passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Their clients take a while for a token, and none of them comes at the same moment at first.
+    sessions, steps, pass_s, away_s = 4, 20, 0.02, 0.03
+
+    def lasting(steps: list[Short]) -> list[torch.Tensor]:
+        time.sleep(pass_s)
+        return passes.compute(steps)
+
+    monkeypatch.setattr(COMPUTE_TOGETHER, lasting)
+
+    async def generate(session: int) -> None:
+        await asyncio.sleep(session * pass_s / sessions)
+        for _ in range(steps):
+            await asyncio.wait_for(worker.submit(passes.step, session), DEADLINE_S)
+            await asyncio.sleep(away_s)
+
+    async def run() -> None:
+        await asyncio.gather(*(generate(session) for session in range(sessions)))
+
+    asyncio.run(run())
+    assert sum(passes.passes) == sessions * steps
+    assert passes.passes.count(sessions) > steps / 2
 
 
 def test_short_steps_go_between_the_parts_of_a_long_one(worker: Worker, passes: Passes) -> None:
