@@ -39,6 +39,12 @@ PROMPTS: Final = (
 _RANDOM_VOCABULARY: Final = 256
 
 
+def prompts_of(model: str, order: dict[str, int]) -> list[list[int]]:
+    """The tokens of each session's prompt."""
+    first, sessions = order["prompt"], order["sessions"]
+    return [prompt_ids(model, prompt, order["context"]) for prompt in range(first, first + sessions)]
+
+
 def prompt_ids(model: str, prompt: int, context: int) -> list[int]:
     """The tokens of a prompt; repeated, or cut, to `context` tokens where that is not 0."""
     if Path(model, "tokenizer.json").exists():
@@ -103,23 +109,22 @@ class Threads:
                     self._whole.transformer.h(states)
             return {"tokens": [], "seconds": time.perf_counter() - started, "steps": []}
 
-        def generate(prompt: int) -> tuple[list[int], list[float]]:
-            ids, count, watch = prompt_ids(self._model, prompt, order["context"]), order["tokens"], Watch()
-            given = torch.tensor([ids])
+        def generate(ids: list[int]) -> tuple[list[int], list[float]]:
+            watch, given = Watch(), torch.tensor([ids])
             with torch.inference_mode():
                 # It is put the prompt first, and then each token. The mask keeps transformers from taking a token of
                 # the prompt for padding.
                 whole = self._whole.generate(
                     given,
                     attention_mask=torch.ones_like(given),
-                    max_new_tokens=count,
+                    max_new_tokens=order["tokens"],
                     do_sample=False,
                     streamer=watch,
                 )
             tokens: list[int] = whole[0, len(ids) :].tolist()
             return tokens, watch.times[1:]
 
-        prompts = range(order["prompt"], order["prompt"] + order["sessions"])
+        prompts = prompts_of(self._model, order)
         with ThreadPoolExecutor(order["sessions"]) as threads:
             started = time.perf_counter()
             return _answer(started, list(threads.map(generate, prompts)))
@@ -138,10 +143,9 @@ async def _own(model: str, prefix: str, peers: list[str]) -> None:
 
     async with open_client(model, initial_peers=peers, prefix=prefix) as client:
 
-        async def generate(order: dict[str, int], prompt: int) -> tuple[list[int], list[float]]:
+        async def generate(ids: list[int], count: int) -> tuple[list[int], list[float]]:
             tokens, times = [], []
-            ids = prompt_ids(model, prompt, order["context"])
-            async for token in client.generate(ids, order["tokens"], stop=frozenset()):
+            async for token in client.generate(ids, count, stop=frozenset()):
                 tokens.append(token)
                 times.append(time.perf_counter())
             return tokens, times
@@ -149,9 +153,9 @@ async def _own(model: str, prefix: str, peers: list[str]) -> None:
         print("null", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             order: dict[str, int] = json.loads(line)
-            prompts = range(order["prompt"], order["prompt"] + order["sessions"])
+            prompts = prompts_of(model, order)
             started = time.perf_counter()
-            every = await asyncio.gather(*(generate(order, prompt) for prompt in prompts))
+            every = await asyncio.gather(*(generate(ids, order["tokens"]) for ids in prompts))
             print(json.dumps(_answer(started, list(every))), flush=True)
 
 
