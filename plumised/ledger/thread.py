@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from plumised.ledger.errors import LedgerBusyError, LedgerDamagedError, LedgerUnavailableError
+from plumised.ledger.errors import LedgerBusyError, LedgerDamagedError, LedgerError, LedgerUnavailableError
 from plumised.ledger.ledger import Ledger
 from plumised.ledger.merging import later_usage, require_plausible
 from plumised.ledger.records import LedgerHealth, Totals
@@ -53,6 +53,7 @@ class LedgerThread:
         self._news: dict[tuple[str, str], Usage] = {}
         self._arrived = 0
         self._recorded = 0
+        self._refused = False
         self._committed = Totals()
         self._recording = asyncio.Lock()
         self._damage: LedgerDamagedError | None = None
@@ -109,7 +110,8 @@ class LedgerThread:
         """What an operator should know; reads memory only."""
         return LedgerHealth(
             set_aside=self._ledger.set_aside,
-            unwritten=max(self._ledger.usage.unwritten, len(self._news)),
+            # What is only on its way to the disk is no trouble.
+            unwritten=max(self._ledger.usage.unwritten, len(self._news)) if self._refused else 0,
             closed=self._closed,
         )
 
@@ -222,12 +224,14 @@ class LedgerThread:
         upto = self._arrived
         try:
             self._committed = await self._call(lambda: work(tuple((*key, usage) for key, usage in news.items())))
-        except BaseException:
+        except BaseException as error:
+            self._refused = isinstance(error, LedgerError)
             # The writer may never have seen it. Where it did, merging twice is harmless.
             for key, usage in news.items():
                 self._news[key] = later_usage(usage, self._news.get(key, usage))
             raise
         self._recorded = upto
+        self._refused = False
         return self._committed
 
     async def _call(self, work: Callable[[], T]) -> T:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tests.bench.swarms import Generator
 
 
+_WARM_UP_TOKENS: Final = 4
+
+
 @dataclass(frozen=True)
 class Order:
     """What is asked for in one run.
@@ -93,8 +96,13 @@ class System:
         return not self.alone or order.sessions == 1
 
     def run(self, kind: str, prompt: int) -> None:
-        """One measured run, kept in `runs`."""
-        order, before = KINDS[kind], self._cpu_s()
+        """One measured run, kept in `runs`.
+
+        A few tokens go before it, since a system rests while others have their turn.
+        """
+        order = KINDS[kind]
+        self.generator.ask(prompt=prompt, context=0, tokens=_WARM_UP_TOKENS, sessions=1)
+        before = self._cpu_s()
         if order.forward:
             answer = self.generator.ask(forward=order.tokens, times=order.sessions)
         else:

@@ -92,6 +92,7 @@ class FastInferenceStep(_MergedInferenceStep):
         request = Request(
             batch=hidden_states.shape[0],
             rows=hidden_states.shape[0] * hidden_states.shape[1],
+            columns=hidden_states.shape[2],
             fused=len(blocks) == len(backends) == len(caches),
             fits=fits(hidden_states, blocks, caches, prefix),
             native=self._kernel is not None,

@@ -8,7 +8,7 @@ import pytest
 
 from plumised.petals.fast.coverage import (
     KERNEL_ROWS,
-    LONGEST_FOR_KERNEL,
+    LARGEST_FOR_KERNEL,
     LONGEST_IN_HALF,
     Path,
     Request,
@@ -16,8 +16,18 @@ from plumised.petals.fast.coverage import (
     covers,
 )
 
+COLUMNS = 4096
 PLAIN = Request(
-    batch=1, rows=1, fused=True, fits=True, native=True, half=False, prompts=False, reorders=False, adapter=False
+    batch=1,
+    rows=1,
+    columns=COLUMNS,
+    fused=True,
+    fits=True,
+    native=True,
+    half=False,
+    prompts=False,
+    reorders=False,
+    adapter=False,
 )
 HALF = replace(PLAIN, half=True)
 
@@ -40,13 +50,13 @@ def test_petals_computes_what_is_not_covered(request_: Request) -> None:
 
 def test_the_kernel_computes_short_steps() -> None:
     assert choose(PLAIN) is Path.KERNEL
-    assert choose(replace(PLAIN, rows=LONGEST_FOR_KERNEL)) is Path.KERNEL
+    assert choose(replace(PLAIN, rows=LARGEST_FOR_KERNEL // COLUMNS)) is Path.KERNEL
     assert choose(replace(HALF, rows=LONGEST_IN_HALF)) is Path.KERNEL
     assert choose(replace(PLAIN, batch=KERNEL_ROWS, rows=KERNEL_ROWS)) is Path.KERNEL
 
 
 def test_torch_computes_long_and_broad_steps() -> None:
-    assert choose(replace(PLAIN, rows=LONGEST_FOR_KERNEL + 1)) is Path.EAGER
+    assert choose(replace(PLAIN, rows=LARGEST_FOR_KERNEL // COLUMNS + 1)) is Path.EAGER
     assert choose(replace(HALF, rows=LONGEST_IN_HALF + 1)) is Path.EAGER
     assert choose(replace(PLAIN, batch=KERNEL_ROWS + 1, rows=KERNEL_ROWS + 1)) is Path.EAGER
 

@@ -78,6 +78,19 @@ async def test_a_disk_that_stands_still_is_told_and_nothing_is_lost(tmp_path: Pa
         assert ledger.health().unwritten == 0
 
 
+async def test_what_is_on_its_way_to_the_disk_is_no_trouble(tmp_path: Path) -> None:
+    async with await opened(tmp_path) as ledger:
+        released = threading.Event()
+        blocked = asyncio.get_running_loop().run_in_executor(ledger._executor, released.wait)
+        first = asyncio.create_task(ledger.record_usage("life", "handler-0", inference(5)))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(ledger.record_usage("life", "handler-1", inference(2)))
+        await asyncio.sleep(0)
+        assert ledger.health().unwritten == 0
+        released.set()
+        await asyncio.gather(blocked, first, second)
+
+
 async def test_damage_is_told_to_the_caller_and_to_whom_waits_for_it_and_the_next_opening_goes_on(
     tmp_path: Path,
 ) -> None:
