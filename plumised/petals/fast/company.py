@@ -25,10 +25,12 @@ class _Habit:
     """Of a session, in seconds.
 
     Attributes:
+        span: that computes its steps; only steps of one span go together.
         answered_at: when its last step was answered; None while a step of it waits or is computed.
         absence_s: how long it was away before its last step; None before the second.
     """
 
+    span: object
     answered_at: float | None
     absence_s: float | None
 
@@ -40,27 +42,28 @@ class Company:
         self._habits: dict[Hashable, _Habit] = {}
         self._patience_s = 0.0
 
-    def came(self, session: Hashable, at: float) -> None:
-        """A step of the session has come."""
+    def came(self, session: Hashable, span: object, at: float) -> None:
+        """A step of the session has come, for this span."""
         habit = self._habits.pop(session, None)
         answered_at = None if habit is None else habit.answered_at
-        self._habits[session] = _Habit(None, None if answered_at is None else at - answered_at)
+        self._habits[session] = _Habit(span, None, None if answered_at is None else at - answered_at)
         while len(self._habits) > MOST_SESSIONS:
             del self._habits[next(iter(self._habits))]
 
     def answered(self, session: Hashable, at: float) -> None:
         """The session's step was answered."""
-        habit = self._habits.pop(session, None)
-        self._habits[session] = _Habit(at, habit.absence_s if habit is not None else None)
+        if (habit := self._habits.pop(session, None)) is not None:
+            self._habits[session] = _Habit(habit.span, at, habit.absence_s)
 
     def passed(self, seconds: float) -> None:
         """A pass with short steps has taken so long."""
         self._patience_s = PATIENCE * seconds
 
-    def wait_until(self, since: float, now: float) -> float | None:
+    def wait_until(self, span: object, since: float, now: float) -> float | None:
         """Until when a pass waits for more steps; None where nobody is due before that.
 
         Args:
+            span: of the pass.
             since: when the oldest step that waits came.
             now: the time.
         """
@@ -71,6 +74,6 @@ class Company:
         due = (
             habit.answered_at + habit.absence_s
             for habit in self._habits.values()
-            if habit.answered_at is not None and habit.absence_s is not None
+            if habit.span is span and habit.answered_at is not None and habit.absence_s is not None
         )
         return latest if any(now - self._patience_s <= at <= latest for at in due) else None

@@ -120,7 +120,8 @@ class Worker:
         if not self._short or self._long or sum(short.step.rows for _, short in self._short) >= KERNEL_ROWS:
             return False
         now = self._clock()
-        until = self._company.wait_until(self._short[0][0].came_at, now)
+        task, short = self._short[0]
+        until = self._company.wait_until(short.span, task.came_at, now)
         if until is None:
             return False
         with self._changed:
@@ -135,14 +136,14 @@ class Worker:
                 self._prepare(item)
 
     def _prepare(self, task: _Task) -> None:
-        if task.session is not None:
-            self._company.came(task.session, task.came_at)
         try:
             prepared = task.prepare()
         except Exception as error:  # noqa: BLE001 -- whoever asked is told
             _tell([_Outcome(task.answer, error)])
             return
         if isinstance(prepared, Short):
+            if task.session is not None:
+                self._company.came(task.session, prepared.span, task.came_at)
             self._short.append((task, prepared))
         else:
             self._long.append((task, prepared))
