@@ -163,12 +163,12 @@ class Worker:
         except Exception as error:  # noqa: BLE001 -- see above
             _tell([_Outcome(task.answer, error) for task, _ in together])
             return
-        _tell([_Outcome(task.answer, (result,)) for (task, _), result in zip(together, results, strict=True)])
         now = self._clock()
         self._company.passed(now - began_at)
         for task, _ in together:
             if task.session is not None:
                 self._company.answered(task.session, now)
+        _tell([_Outcome(task.answer, (result,)) for (task, _), result in zip(together, results, strict=True)])
 
     def _continue_long(self) -> None:
         if not self._long:

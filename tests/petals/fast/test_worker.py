@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -22,7 +22,7 @@ from tests.petals.fast.test_eager import fused, petals_session
 from tests.petals.waiting import DEADLINE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from plumised.petals.fast.kernel import Kernel
     from plumised.petals.fast.parts import Parts
@@ -197,30 +197,66 @@ def test_a_step_alone_waits_for_nobody(worker: Worker, passes: Passes) -> None:
     assert passes.passes == [1, 1, 1]
 
 
-def test_sessions_that_come_back_in_turn_soon_go_together(
-    worker: Worker, passes: Passes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Their clients take a while for a token, and none of them comes at the same moment at first.
-    sessions, steps, pass_s, away_s = 4, 20, 0.02, 0.03
+class Clock:
+    """Stands still but for what the test says, and for passes, which take a while."""
 
-    def lasting(steps: list[Short]) -> list[torch.Tensor]:
-        time.sleep(pass_s)
-        return passes.compute(steps)
+    def __init__(self, passes: Passes, pass_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self._passes = passes
+        self._pass_s = pass_s
+        monkeypatch.setattr(COMPUTE_TOGETHER, self._compute)
 
-    monkeypatch.setattr(COMPUTE_TOGETHER, lasting)
+    def __call__(self) -> float:
+        return self.now
 
-    async def generate(session: int) -> None:
-        await asyncio.sleep(session * pass_s / sessions)
-        for _ in range(steps):
-            await asyncio.wait_for(worker.submit(passes.step, session), DEADLINE_S)
-            await asyncio.sleep(away_s)
+    def _compute(self, steps: list[Short]) -> list[torch.Tensor]:
+        self.now += self._pass_s
+        return self._passes.compute(steps)
 
+
+@contextmanager
+def habitual(passes: Passes, clock: Clock) -> Iterator[tuple[Worker, Callable[[str], asyncio.Future[Any]]]]:
+    """A worker, and how steps of two sessions are submitted to it, which both come back after 90 s."""
+    worker = Worker(threads=1, clock=clock)
+    worker.start()
+
+    def submit(session: str) -> asyncio.Future[Any]:
+        return worker.submit(passes.step, session)
+
+    async def teach() -> None:
+        for start in (0.0, 100.0):
+            for session, after_s in (("first", 0.0), ("second", 20.0)):
+                clock.now = start + after_s
+                await asyncio.wait_for(submit(session), DEADLINE_S)
+
+    asyncio.run(teach())
+    clock.now = 200.0
+    yield worker, submit
+    worker.close(DEADLINE_S)
+
+
+def test_a_step_waits_for_a_session_that_is_due(passes: Passes, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        await asyncio.gather(*(generate(session) for session in range(sessions)))
+        first = submit("first")
+        for _ in range(2):
+            await asyncio.wait_for(worker.probe(), DEADLINE_S)
+        assert not first.done()
+        await asyncio.wait_for(asyncio.gather(first, submit("second")), DEADLINE_S)
 
-    asyncio.run(run())
-    assert sum(passes.passes) == sessions * steps
-    assert passes.passes.count(sessions) > steps / 2
+    with habitual(passes, Clock(passes, 10.0, monkeypatch)) as (worker, submit):
+        asyncio.run(run())
+    assert passes.passes == [1, 1, 1, 1, 2]
+
+
+def test_a_step_goes_alone_where_who_was_due_does_not_come(passes: Passes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        clock.now = 219.99
+        await asyncio.wait_for(submit("first"), DEADLINE_S)
+
+    clock = Clock(passes, 0.01, monkeypatch)
+    with habitual(passes, clock) as (_, submit):
+        asyncio.run(run())
+    assert passes.passes == [1, 1, 1, 1, 1]
 
 
 def test_short_steps_go_between_the_parts_of_a_long_one(worker: Worker, passes: Passes) -> None:
