@@ -225,7 +225,8 @@ class LedgerThread:
         try:
             self._committed = await self._call(lambda: work(tuple((*key, usage) for key, usage in news.items())))
         except BaseException as error:
-            self._refused = isinstance(error, LedgerError)
+            # A caller that gives up says nothing of the disk.
+            self._refused |= isinstance(error, LedgerError)
             # The writer may never have seen it. Where it did, merging twice is harmless.
             for key, usage in news.items():
                 self._news[key] = later_usage(usage, self._news.get(key, usage))

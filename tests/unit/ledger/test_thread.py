@@ -1,8 +1,10 @@
 """The face for asyncio: order, shared commits, bounds, and errors as values of the call that met them."""
 
 import asyncio
+import contextlib
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -65,30 +67,46 @@ async def test_an_absurd_counter_fails_its_own_call_only(tmp_path: Path) -> None
         assert (await ledger.totals()).tokens == 5
 
 
-async def test_a_disk_that_stands_still_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
-    async with await opened(tmp_path, answer_timeout_s=0.05) as ledger:
-        released = threading.Event()
-        blocked = asyncio.get_running_loop().run_in_executor(ledger._executor, released.wait)
-        with pytest.raises(LedgerBusyError, match="did not answer"):
-            await ledger.record_usage("life", "handler-0", inference(5))
-        assert ledger.health().unwritten == 1
+@contextlib.asynccontextmanager
+async def held_up(ledger: LedgerThread) -> AsyncIterator[None]:
+    """The writer does nothing until the block is left."""
+    released = threading.Event()
+    blocked = asyncio.get_running_loop().run_in_executor(ledger._executor, released.wait)
+    try:
+        yield
+    finally:
         released.set()
         await blocked
+
+
+async def test_a_disk_that_stands_still_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
+    async with await opened(tmp_path, answer_timeout_s=0.05) as ledger:
+        async with held_up(ledger):
+            with pytest.raises(LedgerBusyError, match="did not answer"):
+                await ledger.record_usage("life", "handler-0", inference(5))
+            assert ledger.health().unwritten == 1
         assert (await ledger.record_usage("life", "handler-1", inference(2))).tokens == 7
         assert ledger.health().unwritten == 0
 
 
 async def test_what_is_on_its_way_to_the_disk_is_no_trouble(tmp_path: Path) -> None:
-    async with await opened(tmp_path) as ledger:
-        released = threading.Event()
-        blocked = asyncio.get_running_loop().run_in_executor(ledger._executor, released.wait)
-        first = asyncio.create_task(ledger.record_usage("life", "handler-0", inference(5)))
-        await asyncio.sleep(0)
-        second = asyncio.create_task(ledger.record_usage("life", "handler-1", inference(2)))
-        await asyncio.sleep(0)
+    async with await opened(tmp_path) as ledger, asyncio.TaskGroup() as group, held_up(ledger):
+        for number in range(2):
+            group.create_task(ledger.record_usage("life", f"handler-{number}", inference(5)))
+            await asyncio.sleep(0)
         assert ledger.health().unwritten == 0
-        released.set()
-        await asyncio.gather(blocked, first, second)
+
+
+async def test_a_caller_that_gives_up_hides_no_refusal(tmp_path: Path) -> None:
+    async with await opened(tmp_path, answer_timeout_s=0.05) as ledger, held_up(ledger):
+        with pytest.raises(LedgerBusyError):
+            await ledger.record_usage("life", "handler-0", inference(5))
+        impatient = asyncio.create_task(ledger.record_usage("life", "handler-0", inference(6)))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await impatient
+        assert ledger.health().unwritten == 1
 
 
 async def test_damage_is_told_to_the_caller_and_to_whom_waits_for_it_and_the_next_opening_goes_on(
