@@ -24,7 +24,9 @@ class EnginePolicy:
         kill_timeout_s: how long the kernel may take to end what was killed.
         first_backoff_s: longest wait before the second start; doubles with each failure.
         longest_backoff_s: where the doubling ends.
-        crash_loop_failures: so many failures without a stable run between them are a crash loop.
+        crash_loop_failures: at least so many failures without a stable run between them are a crash loop,
+        crash_loop_s: if there was so much time between the first and the last of them: a shortage that passes sooner
+            may end many engines that have only begun.
         stable_s: a run that served so long is stable and clears the record of failures.
         failed_retry_s: wait before another try after a crash loop or a failure that is permanent.
         sink_retry_s: wait before usage that the ledger refused is offered again.
@@ -46,6 +48,7 @@ class EnginePolicy:
     first_backoff_s: float = 1.0
     longest_backoff_s: float = 60.0
     crash_loop_failures: int = 5
+    crash_loop_s: float = 60.0
     stable_s: float = 120.0
     failed_retry_s: float = 600.0
     sink_retry_s: float = 5.0

@@ -84,6 +84,7 @@ class Supervision:
         state: see above.
         since: when it was entered.
         failures: how often the engine failed since the last stable run.
+        failing_since: when it did so first; None without a failure.
         looping: a crash loop or permanent failure was seen and no stable run since: every further failure is slow.
         cause: of the last failure since the last stable run.
         spawned: how many engines were started.
@@ -92,6 +93,7 @@ class Supervision:
     state: State = field(default_factory=Idle)
     since: float = 0.0
     failures: int = 0
+    failing_since: float | None = None
     looping: bool = False
     cause: Cause | None = None
     spawned: int = 0
@@ -275,8 +277,10 @@ def _tick(now: Supervision, time: float, policy: EnginePolicy) -> tuple[Supervis
 def _failed(
     now: Supervision, cause: Cause, time: float, policy: EnginePolicy, random: Callable[[], float]
 ) -> Supervision:
-    now = replace(now, failures=now.failures + 1, cause=cause)
-    if cause.permanent or now.looping or now.failures >= policy.crash_loop_failures:
+    since = time if now.failing_since is None else now.failing_since
+    now = replace(now, failures=now.failures + 1, failing_since=since, cause=cause)
+    looping = now.failures >= policy.crash_loop_failures and time - since >= policy.crash_loop_s
+    if cause.permanent or now.looping or looping:
         return _enter(replace(now, looping=True), Failed(time + policy.failed_retry_s), time)
     longest = min(policy.first_backoff_s * 2.0 ** min(now.failures - 1, 60), policy.longest_backoff_s)
     return _enter(now, Backoff(time + longest * random()), time)
@@ -289,4 +293,4 @@ def _settled(now: Supervision, time: float, policy: EnginePolicy) -> Supervision
 
 
 def _cleared(now: Supervision) -> Supervision:
-    return replace(now, failures=0, looping=False, cause=None)
+    return replace(now, failures=0, failing_since=None, looping=False, cause=None)

@@ -35,6 +35,7 @@ POLICY = EnginePolicy(
     unhealthy_stop_s=0.5,
     first_backoff_s=0.05,
     longest_backoff_s=0.2,
+    crash_loop_s=0.0,
     sink_retry_s=0.05,
 )
 

@@ -85,12 +85,17 @@ def test_what_follows_in_each_state(state: State, event: Event, following: State
     assert after(state, event) == (following, actions)
 
 
-def crashed(times: int, policy: EnginePolicy = POLICY, random: float = 1.0) -> Supervision:
-    """The supervision after so many crashes in a row, each at time 0."""
-    now = decide(Supervision(), Start(), 0.0, policy, lambda: random)[0]
-    for _ in range(times):
-        now = decide(replace(now, state=Starting()), Ended(CRASH), 0.0, policy, lambda: random)[0]
+def crashed(times: int, policy: EnginePolicy = POLICY, first: float = 0.0) -> Supervision:
+    """The supervision after so many crashes in a row, the first of them at a time, all others at time 0."""
+    now = decide(Supervision(), Start(), first, policy, lambda: 1.0)[0]
+    for time in [first, *[0.0] * (times - 1)]:
+        now = decide(replace(now, state=Starting()), Ended(CRASH), time, policy, lambda: 1.0)[0]
     return now
+
+
+def looping() -> Supervision:
+    """The supervision at time 0 when a crash loop has just been seen."""
+    return crashed(POLICY.crash_loop_failures, first=-POLICY.crash_loop_s)
 
 
 def test_the_wait_doubles_with_each_failure_up_to_its_limit() -> None:
@@ -109,19 +114,24 @@ def test_no_wait_is_negative_or_longer_than_its_limit(failures: int, random: flo
 
 
 def test_a_crash_loop_is_failed_and_then_tried_slowly() -> None:
-    assert isinstance(crashed(POLICY.crash_loop_failures - 1).state, Backoff)
-    now = crashed(POLICY.crash_loop_failures)
+    assert isinstance(crashed(POLICY.crash_loop_failures - 1, first=-POLICY.crash_loop_s).state, Backoff)
+    now = looping()
     assert now.state == Failed(POLICY.failed_retry_s)
     assert now.cause == CRASH
     again = decide(replace(now, state=Serving()), Ended(CRASH), 50.0, POLICY, lambda: 1.0)[0]
     assert again.state == Failed(50.0 + POLICY.failed_retry_s)
 
 
+def test_many_failures_within_a_short_time_are_no_crash_loop() -> None:
+    now = crashed(POLICY.crash_loop_failures * 2, first=1.0 - POLICY.crash_loop_s)
+    assert now.state == Backoff(POLICY.longest_backoff_s)
+
+
 def test_a_stable_run_clears_the_record() -> None:
-    now = replace(crashed(POLICY.crash_loop_failures), state=Serving(), since=100.0)
+    now = replace(looping(), state=Serving(), since=100.0)
     assert decide(now, Tick(), 100.0 + POLICY.stable_s - 1, POLICY, lambda: 1.0)[0] == now
     settled = decide(now, Tick(), 100.0 + POLICY.stable_s, POLICY, lambda: 1.0)[0]
-    assert (settled.failures, settled.looping, settled.cause) == (0, False, None)
+    assert (settled.failures, settled.failing_since, settled.looping, settled.cause) == (0, None, False, None)
     ended = decide(now, Ended(CRASH), 1000.0, POLICY, lambda: 1.0)[0]
     assert ended.state == Backoff(1001.0)
 
@@ -133,7 +143,7 @@ def test_a_stuck_engine_that_was_stable_before_starts_a_fresh_record() -> None:
 
 
 def test_a_restart_forgets_a_crash_loop() -> None:
-    now = decide(crashed(POLICY.crash_loop_failures), Restart(), 1.0, POLICY, lambda: 1.0)[0]
+    now = decide(looping(), Restart(), 1.0, POLICY, lambda: 1.0)[0]
     assert (now.state, now.failures, now.looping) == (Starting(), 0, False)
 
 
