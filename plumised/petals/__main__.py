@@ -25,6 +25,7 @@ from plumised.petals.deferring import defer
 from plumised.petals.failures import CRASHED, EXIT_FAILURE, EXIT_PERMANENT, EngineError, describe
 from plumised.petals.identity import make_identity
 from plumised.petals.lifeline import die_with_parent, fall_silent, kill_children, name_process
+from plumised.petals.ports import check_ports
 from plumised.petals.reporting import StateReporter
 from plumised.petals.sandbox.entering import check, close_descriptors, enter
 from plumised.petals.settings import clear_runtime_dir, prepare_process
@@ -112,6 +113,7 @@ def _serve(job: EngineJob, channel: Channel, states: StateReporter, stopper: Sto
             "Install plumise-engine-petals, or point [engine] python to its interpreter.",
             permanent=True,
         )
+    check_ports(job)
 
     # Imported here because they take seconds and read the variables that were just set.
     from plumised.petals.progress_counter import RuntimeProgress  # noqa: PLC0415 -- see above

@@ -20,7 +20,7 @@ from plumised.petals.lifeline import die_with_parent, name_process
 from plumised.petals.loading import load_config
 from plumised.petals.memory import keep_inherited, release, settle
 from plumised.petals.patches import apply_patches
-from plumised.petals.preflight import check_identity, check_ports, check_prefix, check_span
+from plumised.petals.preflight import check_identity, check_prefix, check_span
 from plumised.petals.threads import runtime_threads, single_thread
 
 if TYPE_CHECKING:
@@ -86,7 +86,6 @@ class Engine:
         check_prefix(job, config.dht_prefix)
         check_span(job, total)
         check_identity(job)
-        check_ports(job)
         self._states.joining(total)
         # That forks the DHT's process.
         settle()

@@ -159,10 +159,10 @@ def suffer(stage: Stage, row: Row, load: Load, watch: Watch) -> tuple[float, flo
     """Begin the fault, wait until the node tells of it, end it, and wait until all is well.
 
     Returns:
-        How long it took to tell, and to be well.
+        How long it took to tell once the fault was on, and to be well once it was over.
     """
-    began = time.monotonic()
     row.begin(stage)
+    began = time.monotonic()
     try:
         wait_until(
             f"{stage.victim.name} tells of: {row.fault}",

@@ -109,4 +109,6 @@ def _limit_descriptors(stage: Stage, limit: str) -> None:
 
 
 def upgrade(stage: Stage) -> None:
-    stage.victim.host.run(f"dpkg --install --force-confold {NEXT_VERSION}/plumise-node_*.deb", timeout_s=180.0)
+    # The daemon runs on beside the unpacked files until the package is configured.
+    stage.victim.host.run(f"dpkg --unpack --force-confold {NEXT_VERSION}/plumise-node_*.deb", timeout_s=180.0)
+    stage.victim.host.run("systemd-run --quiet --unit=upgrade dpkg --configure --force-confold plumise-node")

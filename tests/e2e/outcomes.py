@@ -12,7 +12,7 @@ from tests.e2e.figures import DIRECTORY, sole_writer
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a row. Times are in seconds from the fault, and from its end; `told` are the codes of the status."""
+    """What came of a row. Times are in seconds since the fault was on, and since its end; `told` are codes."""
 
     fault: str
     expected: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from plumised.ipc.job import EngineJob
 from plumised.petals.failures import EngineError
-from plumised.petals.preflight import check_identity, check_ports, check_prefix, check_span
+from plumised.petals.preflight import check_identity, check_prefix, check_span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,49 +55,6 @@ def test_a_prefix_that_is_missing_or_unusable_is_refused(prefix: str | None, der
 @pytest.mark.parametrize(("prefix", "derived"), [("tiny-hf", None), (None, "tiny-hf"), ("tiny-hf", "a.b")])
 def test_a_prefix_is_taken_from_the_settings_or_from_the_model_s_name(prefix: str | None, derived: str | None) -> None:
     check_prefix(replace(JOB, prefix=prefix), derived)
-
-
-@pytest.mark.parametrize(
-    ("kind", "family", "address", "multiaddress"),
-    [
-        (socket.SOCK_STREAM, socket.AF_INET, "127.0.0.1", "/ip4/127.0.0.1/tcp/{}"),
-        (socket.SOCK_STREAM, socket.AF_INET6, "::1", "/ip6/::1/tcp/{}"),
-        (socket.SOCK_DGRAM, socket.AF_INET, "127.0.0.1", "/ip4/127.0.0.1/udp/{}/quic"),
-        (socket.SOCK_STREAM, socket.AF_INET, "127.0.0.1", "/ip4/0.0.0.0/tcp/{}"),
-    ],
-    ids=["ip4", "ip6", "udp", "any"],
-)
-def test_a_taken_port_is_named(kind: int, family: int, address: str, multiaddress: str) -> None:
-    with socket.socket(family, kind) as taken:
-        taken.bind((address, 0))
-        if kind == socket.SOCK_STREAM:
-            taken.listen()
-        listen = multiaddress.format(taken.getsockname()[1])
-        with pytest.raises(EngineError) as raised:
-            check_ports(replace(JOB, listen=(listen,)))
-    failure = raised.value.failure
-    assert (failure.code, failure.permanent) == ("port-taken", False)
-    assert listen in failure.message
-
-
-def test_a_port_that_was_used_a_moment_ago_is_free() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)):
-            accepted, _ = server.accept()
-            accepted.close()
-    check_ports(replace(JOB, listen=(f"/ip4/127.0.0.1/tcp/{port}",)))
-
-
-def test_an_address_of_another_machine_is_refused_for_good() -> None:
-    # TEST-NET-1 of RFC 5737: nobody has it.
-    with pytest.raises(EngineError) as raised:
-        check_ports(replace(JOB, listen=("/ip4/192.0.2.1/tcp/31330",)))
-    assert (raised.value.failure.code, raised.value.failure.permanent) == ("listen-address", True)
-
-
-def test_any_port_and_names_are_left_to_p2pd() -> None:
-    check_ports(replace(JOB, listen=("/ip4/127.0.0.1/tcp/0", "/dns4/localhost/tcp/31330")))
 
 
 def test_an_identity_that_is_there_or_can_be_made_passes(tmp_path: Path) -> None:
