@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from plumised.petals.fast.positions import Alibi, Rotary
@@ -42,7 +43,7 @@ class Linear:
     """A linear layer.
 
     Attributes:
-        weight: [outputs, inputs], contiguous.
+        weight: [outputs, inputs], contiguous; of the block's type, or of a narrower one that holds the same numbers.
         bias: [outputs], or None.
         bias_apart: whether the bias is added to the rounded product, as Falcon does it.
     """
@@ -54,7 +55,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedBlock:
-    """One block.
+    """One block. Its projections all have weights of one type.
 
     Attributes:
         heads: of the queries; a multiple of `kv_heads`.
@@ -86,3 +87,8 @@ class FusedBlock:
     activation: Activation
     parallel: bool
     positions: Rotary | Alibi
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of hidden states and cache, in which the block computes."""
+        return self.attention_norm.weight.dtype

@@ -153,9 +153,10 @@ def _mlp(block: FusedBlock, normed: Tensor) -> Tensor:
 
 
 def _linear(linear: Linear, states: Tensor) -> Tensor:
+    weight = linear.weight.to(states.dtype)
     if linear.bias_apart and linear.bias is not None:
-        return functional.linear(states, linear.weight) + linear.bias
-    return functional.linear(states, linear.weight, linear.bias)
+        return functional.linear(states, weight) + linear.bias
+    return functional.linear(states, weight, linear.bias)
 
 
 def _norm(norm: Norm, states: Tensor) -> Tensor:

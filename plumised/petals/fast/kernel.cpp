@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include <immintrin.h>
 #include <sched.h>
 
 namespace {
@@ -40,6 +41,10 @@ struct Bfloat16 {
   uint16_t bits;
 };
 
+struct Float16 {
+  uint16_t bits;
+};
+
 Floats load(const float *from) {
   Floats v;
   std::memcpy(&v, from, sizeof v);
@@ -52,6 +57,15 @@ Floats load(const Bfloat16 *from) {
   return (Floats)(__builtin_convertvector(h, Words) << 16);
 }
 
+Floats load(const Float16 *from) {
+#ifdef __AVX512F__
+  // Without a mask GCC 12 warns of its own header.
+  return (Floats)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)));
+#else
+  return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
+#endif
+}
+
 void store(float *to, Floats v) { std::memcpy(to, &v, sizeof v); }
 
 float widen(float v) { return v; }
@@ -62,6 +76,8 @@ float widen(Bfloat16 v) {
   std::memcpy(&result, &word, sizeof result);
   return result;
 }
+
+float widen(Float16 v) { return _cvtsh_ss(v.bits); }
 
 void narrow(float v, float *to) { *to = v; }
 
@@ -140,26 +156,30 @@ float gelu(float v) { return 0.5f * v * (1.0f + std::erf(v * 0.70710678f)); }
 
 extern "C" {
 
+enum PlumisedType : int32_t { kFloat32 = 0, kBfloat16 = 1, kFloat16 = 2 };
+
 struct PlumisedShape {
   int32_t hidden, heads, kv_heads, head_dim, inner;
-  int32_t grouped, activation, parallel, bfloat16;
+  int32_t grouped, activation, parallel;
+  int32_t cache;  // a type
   float attention_eps, mlp_eps;
   const float *cos, *sin;  // [position, head_dim]; null with slopes
   const float *slopes;     // [heads]
 };
 
-// Weights in the type of the shape, [outputs, inputs]; norms and biases float; a null bias of a norm: RMS.
+// Weights [outputs, inputs]; norms and biases float; a null bias of a norm: RMS.
 struct PlumisedLayer {
   const float *attention_norm, *attention_norm_bias, *mlp_norm, *mlp_norm_bias;
   const void *qkv, *out, *up, *down;
   const float *qkv_bias, *out_bias, *up_bias, *down_bias;
+  int32_t weights;  // their type
 };
 
 // One session: its rows of the step stand one after another, at positions from prefix on.
 struct PlumisedSequence {
   int32_t length, prefix, capacity;
-  void *const *keys;    // of each layer, [kv_heads, head_dim, capacity]
-  void *const *values;  // of each layer, [kv_heads, capacity, head_dim]
+  void *const *keys;    // of each layer, [kv_heads, head_dim, capacity], float32 or bfloat16
+  void *const *values;  // of each layer, [kv_heads, capacity, head_dim], of the same type
 };
 
 }  // extern "C"
@@ -170,32 +190,14 @@ using Shape = PlumisedShape;
 using Layer = PlumisedLayer;
 using Sequence = PlumisedSequence;
 
-// Weights that fill a register are multiplied together: floats as they are, of bfloat16 the even and then the odd.
+// Weights that fill a cache line are multiplied together.
 template <typename T>
 constexpr int kParts = sizeof(float) / sizeof(T);
 template <typename T>
 constexpr int kStep = kParts<T> * kLanes;
 
-Floats part(const float *from, int) { return load(from); }
-
-Floats part(const Bfloat16 *from, int which) {
-  Words pair;
-  std::memcpy(&pair, from, sizeof pair);
-  return (Floats)(which ? pair & 0xffff0000 : pair << 16);
-}
-
-// Inputs in the order in which their weights are multiplied.
-void arrange(const float *x, int inputs, float *to) {
-  const int whole = inputs - inputs % kStep<Bfloat16>;
-  for (int k = 0; k < whole; k += 2 * kLanes)
-    for (int i = 0; i < kLanes; i++) {
-      to[k + i] = x[k + 2 * i];
-      to[k + kLanes + i] = x[k + 2 * i + 1];
-    }
-  std::copy(x + whole, x + inputs, to + whole);
-}
-
-// y[m][r - begin] = weights[r] . x[m] for rows begin <= r < end and `Count` inputs x, arranged.
+// y[m][r - begin] = weights[r] . x[m] for rows begin <= r < end and `Count` inputs x. Products are added up in
+// the same order whatever the type of the weights is.
 template <int Count, typename T>
 void multiply(const T *weights, int inputs, const float *x, int begin, int end, float *y, int stride) {
   // As many sums as there are registers for, beside the weights.
@@ -204,25 +206,27 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
 #else
   constexpr int kBlock = Count <= 2 ? 4 : 2;
 #endif
-  const int whole = inputs - inputs % kStep<T>;
+  const int steps = inputs - inputs % kStep<T>, whole = inputs - inputs % kLanes;
   const auto rows = [&]<int Block>(int r) {
     const T *w = weights + size_t(r) * inputs;
     Floats sums[Block][Count] = {};
-    for (int k = 0; k < whole; k += kStep<T>) {
+    const auto add = [&](int k) __attribute__((always_inline)) {
+      Floats row[Block];
+      for (int b = 0; b < Block; b++) row[b] = load(w + size_t(b) * inputs + k);
+      for (int m = 0; m < Count; m++) {
+        Floats v = load(x + size_t(m) * inputs + k);
+        // GCC would load it for each row of weights anew, and loads are what several inputs wait for.
+        asm("" : "+v"(v));
+        for (int b = 0; b < Block; b++) sums[b][m] += row[b] * v;
+      }
+    };
+    for (int k = 0; k < steps; k += kStep<T>) {
       // The processor fetches ahead along one row at a time; with several inputs it does not keep pace.
       for (int b = 0; b < Block; b++) __builtin_prefetch(w + size_t(b + Block) * inputs + k);
 #pragma GCC unroll 2
-      for (int p = 0; p < kParts<T>; p++) {
-        Floats row[Block];
-        for (int b = 0; b < Block; b++) row[b] = part(w + size_t(b) * inputs + k, p);
-        for (int m = 0; m < Count; m++) {
-          Floats v = load(x + size_t(m) * inputs + k + p * kLanes);
-          // GCC would load it for each row of weights anew, and loads are what several inputs wait for.
-          asm("" : "+v"(v));
-          for (int b = 0; b < Block; b++) sums[b][m] += row[b] * v;
-        }
-      }
+      for (int p = 0; p < kParts<T>; p++) add(k + p * kLanes);
     }
+    for (int k = steps; k < whole; k += kLanes) add(k);
     // One at a time these sums would take longer than the products of short rows.
     float totals[Count][4];
 #pragma GCC unroll 8
@@ -238,7 +242,7 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
     for (int m = 0; m < Count; m++)
       for (int b = 0; b < Block; b++) {
         for (int k = whole; k < inputs; k++)
-          totals[m][b] += widen(w[size_t(b) * inputs + k]) * x[size_t(m) * inputs + k];
+          totals[m][b] = std::fma(widen(w[size_t(b) * inputs + k]), x[size_t(m) * inputs + k], totals[m][b]);
         y[m * stride + r + b - begin] = totals[m][b];
       }
   };
@@ -247,25 +251,30 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
   for (; r < end; r++) rows.template operator()<1>(r);
 }
 
-// The same for any count of inputs as they are; `arranged` has room for them.
+// The same for any count of inputs.
 template <typename T>
-void multiply(int count, const void *weights, int inputs, const float *x, int begin, int end, float *y, int stride,
-              float *arranged) {
+void multiply(int count, const void *weights, int inputs, const float *x, int begin, int end, float *y, int stride) {
   using Multiply = void (*)(const T *, int, const float *, int, int, float *, int);
   static constexpr Multiply by_count[] = {multiply<1, T>, multiply<2, T>, multiply<3, T>, multiply<4, T>,
 #ifdef __AVX512F__
                                           multiply<5, T>, multiply<6, T>, multiply<7, T>, multiply<8, T>,
 #endif
   };
-  if (kParts<T> > 1) {
-    for (int m = 0; m < count; m++) arrange(x + size_t(m) * inputs, inputs, arranged + size_t(m) * inputs);
-    x = arranged;
-  }
   // The weights of a chunk are read from memory once, and from the cache for the inputs that follow.
   constexpr int kMost = std::size(by_count);
   for (int m = 0; m < count; m += kMost)
     by_count[std::min(kMost, count - m) - 1](static_cast<const T *>(weights), inputs, x + size_t(m) * inputs, begin,
                                              end, y + size_t(m) * stride, stride);
+}
+
+// The same for weights of a type that is known when the step comes.
+void multiply(int32_t type, int count, const void *weights, int inputs, const float *x, int begin, int end, float *y,
+              int stride) {
+  switch (type) {
+    case kFloat32: return multiply<float>(count, weights, inputs, x, begin, end, y, stride);
+    case kBfloat16: return multiply<Bfloat16>(count, weights, inputs, x, begin, end, y, stride);
+    case kFloat16: return multiply<Float16>(count, weights, inputs, x, begin, end, y, stride);
+  }
 }
 
 void normalise(const float *x, int size, const float *weight, const float *bias, float eps, float *to) {
@@ -427,7 +436,7 @@ class Team {
 
  private:
   struct Own {
-    Buffer attention_input, mlp_input, arranged, results, gates, queries, scores, mixed;
+    Buffer attention_input, mlp_input, results, gates, queries, scores, mixed;
     uint32_t attention_phase = 0, mlp_phase = 0;  // for which the inputs were made
   };
 
@@ -451,10 +460,7 @@ class Team {
     while (true) {
       const Ticket ticket = Ticket::of(ticket_.fetch_add(1, std::memory_order_acq_rel));
       if (ticket.taken < ticket.chunks) {
-        if (step_.shape->bfloat16)
-          compute<Bfloat16>(own, ticket.phase, int(ticket.taken));
-        else
-          compute<float>(own, ticket.phase, int(ticket.taken));
+        compute(own, ticket.phase, int(ticket.taken));
         finish(ticket);
         continue;
       }
@@ -489,7 +495,9 @@ class Team {
     stride_ = round_up(longest, 2 * kLanes);
     const int group = s.heads / s.kv_heads, rows = step.rows;
     const int heads = s.heads * s.head_dim, all = heads + 2 * s.kv_heads * s.head_dim;
-    const size_t item = s.bfloat16 ? 2 : 4;
+    size_t item = 2;
+    for (int i = 0; i < step.layer_count; i++)
+      if (step.layers[i]->weights == kFloat32) item = 4;
     // A ticket counts to 65535; a phase has fewer chunks, and threads that came too late, than half of that.
     const int most = std::max({s.hidden, all, s.inner}), least = std::max(kChunkRows, round_up(most / 8192, kChunkRows));
     const auto chunk = [&](int inputs) {
@@ -502,7 +510,6 @@ class Team {
     for (Own &own : own_) {
       fit(own.attention_input, size_t(rows) * s.hidden), fit(own.mlp_input, size_t(rows) * s.hidden);
       fit(own.results, longest_chunk), fit(own.gates, longest_chunk);
-      if (s.bfloat16) fit(own.arranged, size_t(rows) * std::max({s.hidden, heads, s.inner}));
       fit(own.queries, size_t(group) * s.head_dim), fit(own.mixed, size_t(group) * s.head_dim);
       fit(own.scores, size_t(kQueries) * stride_);
     }
@@ -533,7 +540,6 @@ class Team {
   int up_chunks() const { return count(step_.shape->inner, hidden_chunk_); }
   int out_chunk() const { return step_.shape->parallel ? std::min(heads_chunk_, inner_chunk_) : heads_chunk_; }
 
-  template <typename T>
   void compute(Own &own, uint32_t phase, int chunk) {
     const Shape &s = *step_.shape;
     const int since = int(phase - step_.first_phase), index = since / stages();
@@ -542,24 +548,24 @@ class Team {
       case 0:
         if (chunk >= qkv_chunks()) {
           need_mlp_input(own, layer, phase);
-          return project_up<T>(own, layer, chunk - qkv_chunks());
+          return project_up(own, layer, chunk - qkv_chunks());
         }
         need_attention_input(own, layer, phase);
-        return project_qkv<T>(own, layer, chunk * hidden_chunk_, std::min(all(), (chunk + 1) * hidden_chunk_));
+        return project_qkv(own, layer, chunk * hidden_chunk_, std::min(all(), (chunk + 1) * hidden_chunk_));
       case 1:
-        return attend<T>(own, index, chunk);
+        return s.cache == kBfloat16 ? attend<Bfloat16>(own, index, chunk) : attend<float>(own, index, chunk);
       case 2: {
         const int begin = chunk * out_chunk(), end = std::min(s.hidden, begin + out_chunk());
-        add<T>(own, layer.out, layer.out_bias, mixed_, s.heads * s.head_dim, begin, end);
-        if (s.parallel) add<T>(own, layer.down, layer.down_bias, inner_, s.inner, begin, end);
+        add(own, layer.weights, layer.out, layer.out_bias, mixed_, s.heads * s.head_dim, begin, end);
+        if (s.parallel) add(own, layer.weights, layer.down, layer.down_bias, inner_, s.inner, begin, end);
         return;
       }
       case 3:
         need_mlp_input(own, layer, phase);
-        return project_up<T>(own, layer, chunk);
+        return project_up(own, layer, chunk);
       default: {
         const int begin = chunk * inner_chunk_, end = std::min(s.hidden, begin + inner_chunk_);
-        add<T>(own, layer.down, layer.down_bias, inner_, s.inner, begin, end);
+        add(own, layer.weights, layer.down, layer.down_bias, inner_, s.inner, begin, end);
       }
     }
   }
@@ -583,29 +589,26 @@ class Team {
       normalise(step_.x + size_t(m) * hidden, hidden, weight, bias, eps, to.data() + size_t(m) * hidden);
   }
 
-  template <typename T>
   void project_qkv(Own &own, const Layer &layer, int begin, int end) {
     const Shape &s = *step_.shape;
     const int all = (s.heads + 2 * s.kv_heads) * s.head_dim;
-    multiply<T>(step_.rows, layer.qkv, s.hidden, own.attention_input.data(), begin, end, qkv_.data() + begin, all,
-                own.arranged.data());
+    multiply(layer.weights, step_.rows, layer.qkv, s.hidden, own.attention_input.data(), begin, end,
+             qkv_.data() + begin, all);
     if (!layer.qkv_bias) return;
     for (int m = 0; m < step_.rows; m++)
       for (int r = begin; r < end; r++) qkv_[size_t(m) * all + r] += layer.qkv_bias[r];
   }
 
-  template <typename T>
   void project_up(Own &own, const Layer &layer, int chunk) {
     const Shape &s = *step_.shape;
     const int begin = chunk * hidden_chunk_, end = std::min(s.inner, begin + hidden_chunk_);
     const int count = end - begin, stride = round_up(hidden_chunk_, kLanes);
     const bool gated = s.activation == kGatedSilu;
     float *first = own.gates.data(), *second = own.results.data();
-    multiply<T>(step_.rows, layer.up, s.hidden, own.mlp_input.data(), begin, end, first, stride,
-                own.arranged.data());
+    multiply(layer.weights, step_.rows, layer.up, s.hidden, own.mlp_input.data(), begin, end, first, stride);
     if (gated)
-      multiply<T>(step_.rows, layer.up, s.hidden, own.mlp_input.data(), s.inner + begin, s.inner + end, second,
-                  stride, own.arranged.data());
+      multiply(layer.weights, step_.rows, layer.up, s.hidden, own.mlp_input.data(), s.inner + begin, s.inner + end,
+               second, stride);
     for (int m = 0; m < step_.rows; m++, first += stride, second += stride) {
       if (layer.up_bias)
         for (int r = 0; r < count; r++) first[r] += layer.up_bias[begin + r];
@@ -622,12 +625,10 @@ class Team {
   }
 
   // Add a projection of `from`, [rows, inputs], to the hidden states.
-  template <typename T>
-  void add(Own &own, const void *weights, const float *bias, const Buffer &from, int inputs, int begin,
+  void add(Own &own, int32_t type, const void *weights, const float *bias, const Buffer &from, int inputs, int begin,
            int end) {
     const int stride = end - begin;
-    multiply<T>(step_.rows, weights, inputs, from.data(), begin, end, own.results.data(), stride,
-                own.arranged.data());
+    multiply(type, step_.rows, weights, inputs, from.data(), begin, end, own.results.data(), stride);
     for (int m = 0; m < step_.rows; m++) {
       float *x = step_.x + size_t(m) * step_.shape->hidden;
       for (int r = begin; r < end; r++) x[r] += own.results[size_t(m) * stride + r - begin] + (bias ? bias[r] : 0.0f);

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 LIBRARIES: Final = Path(sys.prefix, "lib", "plumised")
 """Where the libraries stand in the engine's environment."""
 
+_TYPES: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _ACTIVATIONS: Final = {Activation.GATED_SILU: 0, Activation.GELU_TANH: 1, Activation.GELU: 2}
 
 
@@ -38,7 +39,7 @@ class _Shape(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("hidden", "heads", "kv_heads", "head_dim", "inner")),
-        *((name, ctypes.c_int32) for name in ("grouped", "activation", "parallel", "bfloat16")),
+        *((name, ctypes.c_int32) for name in ("grouped", "activation", "parallel", "cache")),
         *((name, ctypes.c_float) for name in ("attention_eps", "mlp_eps")),
         *((name, ctypes.c_void_p) for name in ("cos", "sin", "slopes")),
     )
@@ -47,13 +48,11 @@ class _Shape(ctypes.Structure):
 class _Layer(ctypes.Structure):
     """PlumisedLayer."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_void_p)
-        for name in (
-            *("attention_norm", "attention_norm_bias", "mlp_norm", "mlp_norm_bias"),
-            *("qkv", "out", "up", "down"),
-            *("qkv_bias", "out_bias", "up_bias", "down_bias"),
-        )
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("attention_norm", "attention_norm_bias", "mlp_norm", "mlp_norm_bias")),
+        *((name, ctypes.c_void_p) for name in ("qkv", "out", "up", "down")),
+        *((name, ctypes.c_void_p) for name in ("qkv_bias", "out_bias", "up_bias", "down_bias")),
+        ("weights", ctypes.c_int32),
     )
 
 
@@ -163,7 +162,7 @@ class KernelSpan:
             grouped=first.grouped,
             activation=_ACTIVATIONS[first.activation],
             parallel=first.parallel,
-            bfloat16=first.qkv.weight.dtype == torch.bfloat16,
+            cache=_TYPES[first.dtype],
             attention_eps=first.attention_norm.eps,
             mlp_eps=first.mlp_norm.eps,
         )
@@ -223,6 +222,7 @@ class KernelSpan:
             *self._norm(block.mlp_norm),
             *(linear.weight.data_ptr() for linear in (block.qkv, block.out, block.up, block.down)),
             *(self._float(linear.bias) for linear in (block.qkv, block.out, block.up, block.down)),
+            _TYPES[block.qkv.weight.dtype],
         )
 
     def _norm(self, norm: Norm) -> tuple[int | None, int | None]:

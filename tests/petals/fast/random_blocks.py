@@ -52,8 +52,15 @@ def config_of(shape: Shape, **changes: Any) -> Any:
     return _CONFIGS[shape.family](shape, **changes)
 
 
-def make_block(shape: Shape, dtype: torch.dtype = torch.float32, seed: int = 0, **changes: Any) -> Any:
-    """A block of Petals with weights that make every part of it matter."""
+def make_block(
+    shape: Shape,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    *,
+    published: torch.dtype = torch.float32,
+    **changes: Any,
+) -> Any:
+    """A block of Petals with weights that make every part of it matter, all of them numbers of the type `published`."""
     config = config_of(shape, **changes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -63,6 +70,7 @@ def make_block(shape: Shape, dtype: torch.dtype = torch.float32, seed: int = 0, 
             parameter.data = torch.randn_like(parameter) * spread
             if "norm.weight" in name or "ln_" in name:
                 parameter.data += 1
+            parameter.data = parameter.data.to(published).float()
     return block.requires_grad_(False).to(dtype)
 
 

@@ -18,7 +18,7 @@ from petals.utils.convert_block import QuantType, convert_block
 
 from plumised.petals.fast import eager
 from plumised.petals.fast.kernel import load_kernel
-from plumised.petals.fast.serving import FastInferenceStep, FusedBackend
+from plumised.petals.fast.serving import FastInferenceStep, FusedBackend, NarrowBackend
 from plumised.petals.progress_counter import RuntimeProgress
 from tests.petals.fast.random_blocks import Shape, config_of, empty_cache, make_block, shapes
 
@@ -85,15 +85,21 @@ class Served:
 
 
 def backends_of(
-    kind: type[TransformerBackend], shape: Shape, *, dtype: torch.dtype = torch.float32, chunk_bytes: int = 2**30
+    kind: type[TransformerBackend],
+    shape: Shape,
+    *,
+    dtype: torch.dtype = torch.float32,
+    published: torch.dtype = torch.float32,
+    chunk_bytes: int = 2**30,
 ) -> dict[str, Any]:
+    """Backends of blocks that were published in one type and are served in another."""
     config, cache = config_of(shape), MemoryCache(None)
     schema = (BatchTensorDescriptor(1, 2048, config.hidden_size, dtype=dtype),)
     cpu = torch.device("cpu")
     return {
         f"test.{i}": kind(
             f"test.{i}",
-            convert_block(make_block(shape, dtype, seed=i), i, config, [cpu], cpu, QuantType.NONE),
+            convert_block(make_block(shape, dtype, seed=i, published=published), i, config, [cpu], cpu, QuantType.NONE),
             config=config,
             memory_cache=cache,
             backend_dtype=dtype,
@@ -110,7 +116,7 @@ def backends_of(
 
 def fast(shape: Shape, batch: int, kernel: Any, **options: Any) -> tuple[Served, RuntimeProgress]:
     progress = RuntimeProgress()
-    backends = backends_of(FusedBackend, shape, **options)
+    backends = backends_of(FusedBackend if kernel is None else NarrowBackend, shape, **options)
     return Served(backends, FastInferenceStep(backends, kernel, progress), batch), progress
 
 
@@ -152,14 +158,21 @@ def compare(shape: Shape, batch: int, session: list[Ask], kernel: Any, seed: int
     shape=shapes(),
     batch=st.integers(1, 3),
     session=st.lists(asks(), min_size=1, max_size=5),
+    published=st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
     chunk_bytes=st.sampled_from([1, 2000, 2**30]),
     seed=st.integers(0, 2**16),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_session_gives_what_petals_gives(
-    kernel: Any, shape: Shape, batch: int, session: list[Ask], chunk_bytes: int, seed: int
+    kernel: Any,
+    shape: Shape,
+    batch: int,
+    session: list[Ask],
+    published: torch.dtype,
+    chunk_bytes: int,
+    seed: int,
 ) -> None:
-    blocks = compare(shape, batch, session, kernel, seed, chunk_bytes=chunk_bytes)
+    blocks = compare(shape, batch, session, kernel, seed, published=published, chunk_bytes=chunk_bytes)
     assert blocks == BLOCKS * sum(not (ask.prompts or ask.reorders) for ask in session)
 
 
