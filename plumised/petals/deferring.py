@@ -60,6 +60,12 @@ DEFERRED: Final = (
         functions=("load_fsdp_model", "load_fsdp_optimizer", "save_fsdp_model", "save_fsdp_optimizer"),
     ),
     Deferred(
+        "torch._meta_registrations",
+        "tells torch's compiler of what shapes results are, with 18 MB of further modules; loading a model, which makes"
+        " tensors without data as well, does not ask it",
+        ("petals.server.from_pretrained.load_pretrained_block", "accelerate.big_modeling.init_on_device"),
+    ),
+    Deferred(
         "scipy.optimize",
         "is for hivemind's averaging of gradients, which no server does",
         ("hivemind.averaging.load_balancing",),

@@ -40,6 +40,8 @@ def library_environment(job: EngineJob) -> dict[str, str]:
         "PETALS_LOGGING": "False",
         "TOKENIZERS_PARALLELISM": "false",
         "TMPDIR": job.runtime_dir,
+        # p2pd's, which is written in Go: 4 MB less of garbage, for no processor time that could be measured.
+        "GOGC": "50",
     }
     if job.offline or Path(job.model).is_absolute():
         variables["HF_HUB_OFFLINE"] = "1"
