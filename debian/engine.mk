@@ -22,6 +22,9 @@ stage-engine:
 	echo '"""The part of plumised that runs in the engine."""' > $(ENGINE_SITE)/plumised/__init__.py
 	CXXFLAGS=-s /usr/bin/python3.11 -m plumised.petals.fast.building $(ENGINE_STAGE)$(ENGINE_PREFIX)/lib/plumised
 	rm $(ENGINE_STAGE)$(ENGINE_PREFIX)/lib/plumised/*.key
+	/usr/bin/python3.11 requirements/unpack_upx.py $(ENGINE_SITE)/hivemind/hivemind_cli/p2pd \
+		$(ENGINE_STAGE)$(ENGINE_PREFIX)/lib/plumised/p2pd
+	ln -sf ../../../../plumised/p2pd $(ENGINE_SITE)/hivemind/hivemind_cli/p2pd
 	debian/tools/compile-environment $(ENGINE_STAGE) $(ENGINE_PREFIX)
 	debian/tools/describe-environment plumise-engine-petals $$(debian/tools/engine version) $(ENGINE_PREFIX) engine
 

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 -- a program, of no package
-"""Unpacks a program that UPX has packed, in its place: requirements/unpack_upx.py PROGRAM.
+"""Unpacks a program that UPX has packed: requirements/unpack_upx.py PROGRAM TARGET.
 
 A packed program unpacks itself at each start, into memory that is its process's own. Unpacked on the disk it is the
 same program, whose processes share what they use of it, and the system reads no more of it than that.
@@ -8,8 +8,8 @@ Known is what hivemind's p2pd is: ELF for x86-64, method NRV2E, without filters,
 UPX's src/stub/src/include/linux.h (l_info, p_info, b_info) and src/packhead.cpp; the result is compared with UPX's own
 checksum of the original. Needs libucl.so.1 (Debian's libucl1).
 
-Exit status 0 for a program that is unpacked, before or after; 65 for one that is packed in another way or damaged, and
-69 without the library: then it is left as it is.
+A program that is not packed is copied. Exit status 65 for one that is packed in another way or damaged, and 69 without
+the library: then there is no target.
 """
 
 from __future__ import annotations
@@ -140,24 +140,24 @@ def _extents(header: bytes) -> list[tuple[int, int]]:
     return extents
 
 
-def main(program: Path) -> int:
-    """Unpack it in its place; the exit status."""
+def main(program: Path, target: Path) -> int:
+    """Unpack one program into another file; the exit status."""
     try:
-        unpacked = unpack(program.read_bytes(), Ucl())
+        content = program.read_bytes()
+        unpacked = unpack(content, Ucl())
     except UnpackError as error:
-        sys.stderr.write(f"unpack_upx: {program} stays as it is: {error}\n")
+        sys.stderr.write(f"unpack_upx: {program} is not unpacked: {error}\n")
         return os.EX_DATAERR
     except OSError as error:
-        sys.stderr.write(f"unpack_upx: {program} stays as it is: {error}; Debian's libucl1 unpacks it\n")
+        sys.stderr.write(f"unpack_upx: {program} is not unpacked: {error}; with Debian's libucl1 it can be\n")
         return os.EX_UNAVAILABLE
-    if unpacked is not None:
-        # Who runs the packed one keeps it.
-        scratch = program.with_name(f"{program.name}.{os.getpid()}")
-        scratch.write_bytes(unpacked)
-        shutil.copymode(program, scratch)
-        scratch.replace(program)
+    # Who runs an earlier one keeps it.
+    scratch = target.with_name(f"{target.name}.{os.getpid()}")
+    scratch.write_bytes(content if unpacked is None else unpacked)
+    shutil.copymode(program, scratch)
+    scratch.replace(target)
     return os.EX_OK
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -11,11 +11,11 @@ import functools
 import hashlib
 import importlib
 import inspect
-import shutil
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hivemind.p2p import P2P
 from hivemind.utils.timed_storage import TimedStorage
 from petals.server.backend import TransformerBackend, _MergedInferenceStep
 from petals.server.memory_cache import MemoryCache
@@ -35,6 +35,7 @@ from plumised.petals.guard.nesting import bounded_extensions
 from plumised.petals.guard.storage import BoundedStorage, bounded_find, bounded_store, bounded_store_request
 from plumised.petals.guard.unary import handle_persistent_request
 from plumised.petals.loading import block_loader, repo_file_loader
+from plumised.petals.p2pd import started_p2pd
 from plumised.petals.progress import probed_runtime, progress_backend
 from plumised.petals.threads import single_threaded, with_threads
 
@@ -214,7 +215,8 @@ PATCHES: Final = (
     ),
     Patch(
         "hivemind.p2p.p2p_daemon.P2P._make_process_args",
-        "has the kernel end p2pd with the DHT process that started it; upstream leaves it behind with its port",
+        "has the kernel end p2pd with the DHT process that started it; upstream leaves it behind with its port, and "
+        "packed, so that all of it is memory of its own process",
         ("hivemind.p2p.p2p_daemon.P2P._make_process_args", "hivemind.p2p.p2p_daemon.P2P.create"),
     ),
     Patch(
@@ -306,7 +308,7 @@ def apply_patches(
         "petals.server.server.DHT": dht,
         "petals.server.server.ReachabilityProtocol": ReachabilityProtocol if job.use_relay else _NoReachability,
         "hivemind.p2p.p2p_daemon.P2P._UNIX_SOCKET_PREFIX": f"/unix{job.runtime_dir}/hivemind-",
-        "hivemind.p2p.p2p_daemon.P2P._make_process_args": _linked_process_args(),
+        "hivemind.p2p.p2p_daemon.P2P._make_process_args": staticmethod(started_p2pd(P2P._make_process_args)),  # noqa: SLF001 -- what is replaced
         "hivemind.utils.serializer.MSGPackSerializer._decode_ext_types": bounded_extensions(),
         "hivemind.p2p.p2p_daemon_bindings.control.ControlClient._handle_persistent_request": handle_persistent_request,
         "petals.server.memory_cache.MemoryCache.__init__": drained_cache(),
@@ -365,15 +367,3 @@ def _configured_network_rps(bandwidth_mbps: float | None, config: Any, **_option
 
 _DEFAULT_MBPS: Final = 100.0
 """What petals assumes when its speed test fails."""
-
-
-def _linked_process_args() -> Any:
-    setpriv = shutil.which("setpriv")
-    owner, name = _owner("hivemind.p2p.p2p_daemon.P2P._make_process_args")
-    upstream = getattr(owner, name)
-
-    def make(*args: Any, **kwargs: Any) -> list[str]:
-        arguments: list[str] = upstream(*args, **kwargs)
-        return [setpriv, "--pdeathsig", "KILL", "--", *arguments] if setpriv else arguments
-
-    return staticmethod(make)

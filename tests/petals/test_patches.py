@@ -87,4 +87,9 @@ def test_p2pd_is_started_so_that_it_dies_with_its_parent(applied: dict[str, list
     *guard, p2pd, listen = applied["p2pd"]
     assert guard[0].endswith("/setpriv")
     assert guard[1:] == ["--pdeathsig", "KILL", "--"]
-    assert (p2pd, listen) == ("p2pd", "-listen=x")
+    assert (p2pd, listen) == (str(ENGINE_PYTHON.parents[1] / "lib/plumised/p2pd"), "-listen=x")
+
+
+def test_p2pd_is_not_packed() -> None:
+    """As hivemind ships it, it unpacks itself into 25 MB of each process's own memory."""
+    assert b"UPX!" not in (ENGINE_PYTHON.parents[1] / "lib/plumised/p2pd").read_bytes()[:4096]

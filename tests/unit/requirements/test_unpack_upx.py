@@ -1,4 +1,4 @@
-"""A program packed by UPX is unpacked to the byte, or left as it is."""
+"""A program packed by UPX is unpacked to the byte, or not at all."""
 
 from __future__ import annotations
 
@@ -128,35 +128,34 @@ def test_a_part_of_a_packed_program_is_refused(ucl: Any, length: int) -> None:
         unpack_upx.unpack(content[: min(length, len(content) - 40)], ucl)
 
 
-def test_a_program_that_is_not_packed_is_left_as_it_is(tmp_path: Path, ucl: Any) -> None:
-    del ucl
-    program = tmp_path / "program"
-    program.write_bytes(Path(sys.executable).resolve().read_bytes())
-    before = program.stat()
-    assert unpack_upx.main(program) == os.EX_OK
-    assert program.stat() == before
-
-
-def test_it_is_unpacked_in_its_place_with_its_mode(tmp_path: Path, ucl: Any) -> None:
-    del ucl
+@pytest.mark.usefixtures("ucl")
+def test_it_is_unpacked_with_its_mode_and_stays(tmp_path: Path) -> None:
     parts = b"to be packed " * 90, b"", b"and more " * 100, b"rest"
-    program = tmp_path / "program"
+    program, target = tmp_path / "program", tmp_path / "target"
     program.write_bytes(packed(*parts))
     program.chmod(0o751)
-    assert unpack_upx.main(program) == os.EX_OK
-    assert program.read_bytes() == executable(*parts)
-    assert program.stat().st_mode & 0o777 == 0o751
-    assert list(tmp_path.iterdir()) == [program]
+    assert unpack_upx.main(program, target) == os.EX_OK
+    assert target.read_bytes() == executable(*parts)
+    assert target.stat().st_mode & 0o777 == 0o751
+    assert program.read_bytes() == packed(*parts)
+    assert sorted(tmp_path.iterdir()) == [program, target]
 
 
-def test_one_of_an_unknown_kind_stays(tmp_path: Path, ucl: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    del ucl
+@pytest.mark.usefixtures("ucl")
+def test_a_program_that_is_not_packed_is_copied(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    assert unpack_upx.main(Path(sys.executable).resolve(), target) == os.EX_OK
+    assert target.read_bytes() == Path(sys.executable).resolve().read_bytes()
+
+
+@pytest.mark.usefixtures("ucl")
+def test_of_one_of_an_unknown_kind_nothing_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = bytearray(packed(b"to be packed " * 90, b"", b"and more " * 100, b"rest"))
     method = 64 + 56 + 24 + 8
     assert content[method] == 8
     content[method] = 14
-    program = tmp_path / "program"
+    program, target = tmp_path / "program", tmp_path / "target"
     program.write_bytes(content)
-    assert unpack_upx.main(program) == os.EX_DATAERR
-    assert program.read_bytes() == content
-    assert "stays as it is" in capsys.readouterr().err
+    assert unpack_upx.main(program, target) == os.EX_DATAERR
+    assert not target.exists()
+    assert "is not unpacked: the block at" in capsys.readouterr().err
