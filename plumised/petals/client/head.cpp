@@ -1,11 +1,14 @@
 // Scores of int8 weights against float inputs: what head.py takes to find the few rows that can have the largest logit.
 //
-// Memory decides how long this takes, so every weight is read once for up to eight inputs. Built once for each
-// instruction set, as the kernel of the blocks is.
+// Memory decides how long this takes, so every weight is read once for up to eight inputs, by several threads. Built
+// once for each instruction set, as the kernel of the blocks is.
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <thread>
+#include <vector>
 
 namespace {
 
@@ -17,6 +20,7 @@ constexpr int kLanes = 8;
 constexpr int kGroup = 64;  // inputs that share a scale
 constexpr int kInputs = 8;  // most inputs at once
 constexpr int kVectors = kGroup / kLanes;
+constexpr int kAhead = 4096;  // bytes of weights that are fetched before they are used
 
 typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
@@ -47,25 +51,36 @@ float sum(Floats v) {
   return lanes[0];
 }
 
+// What plumised_scores is asked for.
+struct Scores {
+  const int8_t *weights;
+  const float *scales;
+  int64_t width;
+  const float *x;
+  int64_t height;
+  float *out;
+};
+
 template <int Count>
-void scores(const int8_t *weights, const float *scales, int64_t width, const float *x, int64_t height,
-            float *out) {
-  const int64_t groups = width / kGroup;
-  for (int64_t r = 0; r < height; r++) {
-    const int8_t *w = weights + r * width;
-    const float *s = scales + r * groups;
+void compute(const Scores &all, int64_t begin, int64_t end) {
+  const int64_t groups = all.width / kGroup;
+  for (int64_t r = begin; r < end; r++) {
+    const int8_t *w = all.weights + r * all.width;
+    const float *s = all.scales + r * groups;
     Floats sums[Count] = {};
     for (int64_t g = 0; g < groups; g++, w += kGroup) {
+      // Used once in a step: it need not push everything else out of the caches.
+      __builtin_prefetch(w + kAhead, 0, 0);
       Floats row[kVectors];
       unpack(w, row);
       for (int m = 0; m < Count; m++) {
-        const float *v = x + m * width + g * kGroup;
+        const float *v = all.x + m * all.width + g * kGroup;
         Floats part = row[0] * load(v);
         for (int i = 1; i < kVectors; i++) part += row[i] * load(v + i * kLanes);
         sums[m] += part * s[g];
       }
     }
-    for (int m = 0; m < Count; m++) out[m * height + r] = sum(sums[m]);
+    for (int m = 0; m < Count; m++) all.out[m * all.height + r] = sum(sums[m]);
   }
 }
 
@@ -75,19 +90,26 @@ extern "C" {
 
 // out[m][r] = sum over groups g of scales[r][g] * (weights[r][g] . x[m][g]), for 1 <= count <= 8 inputs. Weights
 // [height, width], each group in the order of `unpack`; scales [height, width / 64]; x [count, width]; out
-// [count, height]; width a multiple of 64.
+// [count, height]; width a multiple of 64. The caller's thread is one of `threads`, or of fewer where the system gives
+// none.
 void plumised_scores(const int8_t *weights, const float *scales, int64_t width, const float *x, int32_t count,
-                     int64_t height, float *out) {
-  switch (count) {
-    case 1: return scores<1>(weights, scales, width, x, height, out);
-    case 2: return scores<2>(weights, scales, width, x, height, out);
-    case 3: return scores<3>(weights, scales, width, x, height, out);
-    case 4: return scores<4>(weights, scales, width, x, height, out);
-    case 5: return scores<5>(weights, scales, width, x, height, out);
-    case 6: return scores<6>(weights, scales, width, x, height, out);
-    case 7: return scores<7>(weights, scales, width, x, height, out);
-    case kInputs: return scores<kInputs>(weights, scales, width, x, height, out);
+                     int64_t height, float *out, int32_t threads) {
+  using Compute = void (*)(const Scores &, int64_t, int64_t);
+  static constexpr Compute by_count[kInputs] = {compute<1>, compute<2>, compute<3>, compute<4>,
+                                                compute<5>, compute<6>, compute<7>, compute<8>};
+  const Scores all{weights, scales, width, x, height, out};
+  const Compute some = by_count[count - 1];
+  const int64_t part = (height + threads - 1) / threads;
+  std::vector<std::thread> others;
+  int64_t begin = 0;
+  try {
+    others.reserve(size_t(threads));
+    for (; begin + part < height; begin += part)
+      others.emplace_back([=] { some(all, begin, begin + part); });
+  } catch (const std::exception &) {
   }
+  some(all, begin, height);
+  for (auto &other : others) other.join();
 }
 
 }  // extern "C"

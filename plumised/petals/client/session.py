@@ -21,6 +21,8 @@ from plumised.petals.client.routing import NoRouteError
 from plumised.petals.client.stream import ServerFailedError, ServerRefusedError, ServerStream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hivemind.p2p import PeerID
     from hivemind.proto import runtime_pb2
     from petals.data_structures import RemoteSpanInfo
@@ -188,23 +190,26 @@ class Session:
             following: who get the result from the server itself.
             is_there: the server before has been asked to pass them on.
         """
-        request = step_request(
-            self._router.uid(stage.span.start, stage.span.end),
-            states,
-            session_id=stage.session_id,
-            step_id=step_id,
-            next_servers=[
-                (other.peer.to_base58(), other.session_id, other.span.start, other.span.end) for other in following
-            ],
-        )
+
+        def request() -> runtime_pb2.ExpertRequest:
+            return step_request(
+                self._router.uid(stage.span.start, stage.span.end),
+                states,
+                session_id=stage.session_id,
+                step_id=step_id,
+                next_servers=[
+                    (other.peer.to_base58(), other.session_id, other.span.start, other.span.end) for other in following
+                ],
+            )
+
         self._traffic.sent += states.shape[1]
         if is_there:
             return await self._await_passed_on(stage, states, request)
-        await stage.stream.send(request, timeout_s=self._limits.answer_s)
+        await stage.stream.send(request(), timeout_s=self._limits.answer_s)
         return self._received(stage, await stage.stream.receive(timeout_s=self._limits.answer_s), states)
 
     async def _await_passed_on(
-        self, stage: _Stage, states: torch.Tensor, request: runtime_pb2.ExpertRequest
+        self, stage: _Stage, states: torch.Tensor, request: Callable[[], runtime_pb2.ExpertRequest]
     ) -> torch.Tensor:
         # In a task: to cancel it in the middle of a message would lose the message.
         answer = asyncio.create_task(stage.stream.receive(timeout_s=self._limits.answer_s))
@@ -217,7 +222,7 @@ class Session:
                 if self._links is not None and link not in self._links.broken:
                     logger.info("%s does not pass results on to %s", *link)
                     self._links.broken.add(link)
-                await stage.stream.send(request, timeout_s=self._limits.answer_s)
+                await stage.stream.send(request(), timeout_s=self._limits.answer_s)
             return self._received(stage, await answer, states)
         finally:
             answer.cancel()

@@ -197,8 +197,8 @@ template <typename T>
 constexpr int kStep = kParts<T> * kLanes;
 
 // y[m][r - begin] = weights[r] . x[m] for rows begin <= r < end and `Count` inputs x. Products are added up in
-// the same order whatever the type of the weights is.
-template <int Count, typename T>
+// the same order whatever the type of the weights is. `Last`: nobody reads these weights again before the next step.
+template <int Count, bool Last, typename T>
 void multiply(const T *weights, int inputs, const float *x, int begin, int end, float *y, int stride) {
   // As many sums as there are registers for, beside the weights.
 #ifdef __AVX512F__
@@ -221,8 +221,9 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
       }
     };
     for (int k = 0; k < steps; k += kStep<T>) {
-      // The processor fetches ahead along one row at a time; with several inputs it does not keep pace.
-      for (int b = 0; b < Block; b++) __builtin_prefetch(w + size_t(b + Block) * inputs + k);
+      // The processor fetches ahead along one row at a time; with several inputs it does not keep pace. What is used
+      // once need not push out of the caches what serves the step before and after this.
+      for (int b = 0; b < Block; b++) __builtin_prefetch(w + size_t(b + Block) * inputs + k, 0, Last ? 0 : 3);
 #pragma GCC unroll 2
       for (int p = 0; p < kParts<T>; p++) add(k + p * kLanes);
     }
@@ -255,16 +256,19 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
 template <typename T>
 void multiply(int count, const void *weights, int inputs, const float *x, int begin, int end, float *y, int stride) {
   using Multiply = void (*)(const T *, int, const float *, int, int, float *, int);
-  static constexpr Multiply by_count[] = {multiply<1, T>, multiply<2, T>, multiply<3, T>, multiply<4, T>,
+  static constexpr Multiply last_by_count[] = {
+      multiply<1, true, T>, multiply<2, true, T>, multiply<3, true, T>, multiply<4, true, T>,
 #ifdef __AVX512F__
-                                          multiply<5, T>, multiply<6, T>, multiply<7, T>, multiply<8, T>,
+      multiply<5, true, T>, multiply<6, true, T>, multiply<7, true, T>, multiply<8, true, T>,
 #endif
   };
   // The weights of a chunk are read from memory once, and from the cache for the inputs that follow.
-  constexpr int kMost = std::size(by_count);
-  for (int m = 0; m < count; m += kMost)
-    by_count[std::min(kMost, count - m) - 1](static_cast<const T *>(weights), inputs, x + size_t(m) * inputs, begin,
-                                             end, y + size_t(m) * stride, stride);
+  constexpr int kMost = std::size(last_by_count);
+  const T *w = static_cast<const T *>(weights);
+  int m = 0;
+  for (; m + kMost < count; m += kMost)
+    multiply<kMost, false, T>(w, inputs, x + size_t(m) * inputs, begin, end, y + size_t(m) * stride, stride);
+  last_by_count[count - m - 1](w, inputs, x + size_t(m) * inputs, begin, end, y + size_t(m) * stride, stride);
 }
 
 // The same for weights of a type that is known when the step comes.

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 Drawn = tuple[torch.Tensor, torch.Tensor]
 
 
-@pytest.fixture(scope="session", params=runnable())
+@pytest.fixture(scope="session", params=[(name, threads) for name in runnable() for threads in (1, 3)], ids=str)
 def scores(request: pytest.FixtureRequest) -> Scores:
     build(LIBRARIES)
-    return Scores(library(LIBRARIES, request.param, "head"))
+    capability, threads = request.param
+    return Scores(library(LIBRARIES, capability, "head"), threads)
 
 
 def full(weight: torch.Tensor, states: torch.Tensor) -> list[int]:
