@@ -124,7 +124,9 @@ class EngineSettings(Section, frozen=True):
         description="Precision of the weights: auto (what suits model and device), float32, bfloat16 or float16.",
     )
     quantization: Literal["none", "int8", "nf4"] = Field(
-        "none", description="Quantization of the weights, on a GPU only: none, int8 or nf4."
+        "none",
+        description="Quantization of the weights: none, int8 or nf4 (4 bits); on a CPU with fast_path only. Changes"
+        " what is answered, see docs/performance.md.",
     )
     handlers: int = Field(
         4, ge=1, le=32, description="Processes that handle connections. Each costs memory, see docs/operations.md."

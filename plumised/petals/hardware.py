@@ -28,11 +28,13 @@ class Hardware:
     Attributes:
         device: as torch names it.
         dtype: as petals names it, `auto` for the one that the checkpoint asks for.
-        quantization: of the weights.
+        by_petals: how Petals quantizes the weights.
+        quantization: of the weights, by whomever; on a CPU by the fast path.
     """
 
     device: str
     dtype: str
+    by_petals: QuantType
     quantization: QuantType
 
 
@@ -48,12 +50,12 @@ def choose_hardware(job: EngineJob) -> Hardware:
     _check_device(device)
     quantization = QuantType[job.quantization.upper()]
     if device != "cpu":
-        return Hardware(device, job.dtype, quantization)
-    if quantization is not QuantType.NONE:
+        return Hardware(device, job.dtype, quantization, quantization)
+    if quantization is not QuantType.NONE and not job.fast_path:
         raise EngineError(
             "quantization-unsupported",
-            f"[engine] quantization = {job.quantization} needs a GPU, and the device is {device}",
-            'Set [engine] quantization = "none", or serve from a machine with a GPU.',
+            f"[engine] quantization = {job.quantization} needs a GPU or the fast path, and the device is {device}",
+            'Set [engine] quantization = "none", or fast_path = true.',
             permanent=True,
         )
     if job.dtype == "float16":
@@ -64,7 +66,7 @@ def choose_hardware(job: EngineJob) -> Hardware:
             permanent=True,
         )
     # float32 gives the tokens that any other implementation gives.
-    return Hardware(device, "float32" if job.dtype == "auto" else job.dtype, quantization)
+    return Hardware(device, "float32" if job.dtype == "auto" else job.dtype, QuantType.NONE, quantization)
 
 
 def blocks_that_fit(config: PretrainedConfig, dtype: str, quantization: QuantType, available_bytes: int) -> int:

@@ -27,7 +27,7 @@ from plumised.petals.counting import counting_handler
 from plumised.petals.fast.caching import AttentionCache
 from plumised.petals.fast.kernel import load_kernel
 from plumised.petals.fast.pools import StepPool
-from plumised.petals.fast.serving import FastInferenceStep, FusedBackend, NarrowBackend
+from plumised.petals.fast.serving import FastInferenceStep, fast_backend
 from plumised.petals.guard.backlog import followed
 from plumised.petals.guard.cache import drained_cache
 from plumised.petals.guard.handler import guarded
@@ -281,11 +281,10 @@ def apply_patches(
 ) -> None:
     """Put every replacement of `PATCHES` in its place. Once per process."""
     kernel = load_kernel(threads) if job.fast_path else None
-    fused = FusedBackend if kernel is None else NarrowBackend
     replacements: dict[str, Any] = {
         "petals.server.server.TransformerConnectionHandler": guarded(counting_handler(job, active, progress, threads)),
         "petals.server.server.TransformerBackend": progress_backend(
-            progress, fused if job.fast_path else TransformerBackend
+            progress, fast_backend(job.quantization, native=kernel is not None) if job.fast_path else TransformerBackend
         ),
         "petals.server.backend._MergedInferenceStep": functools.partial(
             FastInferenceStep, kernel=kernel, progress=progress

@@ -90,6 +90,8 @@ class Engine:
         # That forks the DHT's process.
         settle()
         self._server = server = Server(**server_arguments(job, hardware, config))
+        # What peers are told.
+        server.server_info.quant_type = hardware.quantization.name.lower()
         try:
             self._pulse.watch_dht(server.dht)
             self._states.joined(
@@ -174,7 +176,7 @@ def server_arguments(job: EngineJob, hardware: Hardware, config: PretrainedConfi
         "cache_dir": job.cache_dir,
         "max_disk_space": job.cache_limit_bytes,
         "device": hardware.device,
-        "quant_type": hardware.quantization,
+        "quant_type": hardware.by_petals,
         "update_period": _UPDATE_PERIOD_S,
         # petals asks a public website otherwise
         "skip_reachability_check": True,

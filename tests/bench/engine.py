@@ -43,6 +43,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="runs of each system and kind")
     parser.add_argument("--only", nargs="+", choices=[*KINDS, "hop"], default=[*KINDS, "hop"], help="what is measured")
     parser.add_argument("--model", choices=["smollm2", "bloom560"], default="smollm2")
+    parser.add_argument(
+        "--quantized", nargs="+", choices=["int8", "nf4"], default=[], help="also ours with such weights, own client"
+    )
     parser.add_argument("--plot", type=Path, help="draw the rates here, as SVG")
     arguments = parser.parse_args(argv)
     with ExitStack() as stack:
@@ -59,19 +62,20 @@ def main(argv: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Systems:
-    """What is compared: the one process, bare Petals, our nodes with either client, and in bfloat16."""
+    """What is compared: the one process, bare Petals, our nodes with either client, in bfloat16, and quantized."""
 
     one: System
     bare: System
     stock: System
     own: System
     half: System
+    quantized: Sequence[System]
 
     def every(self) -> list[System]:
-        return [self.one, self.bare, self.stock, self.own, self.half]
+        return [self.one, self.bare, self.stock, self.own, self.half, *self.quantized]
 
 
-def _systems(stack: ExitStack, directory: Path, model: Path, blocks: int) -> Systems:
+def _systems(stack: ExitStack, directory: Path, model: Path, blocks: int, quantizations: Sequence[str]) -> Systems:
     spans = ((0, blocks // 2), (blocks // 2, blocks))
 
     def swarm(start: Callable[[tuple[int, int], list[str]], Any]) -> list[Any]:
@@ -88,12 +92,19 @@ def _systems(stack: ExitStack, directory: Path, model: Path, blocks: int) -> Sys
     bare = swarm(lambda span, peers: BareNode(model, span, peers, directory))
     ours = swarm(lambda span, peers: OurNode(model, span, peers, "float32"))
     half = swarm(lambda span, peers: OurNode(model, span, peers, "bfloat16"))
+
+    def quantized(quantization: str) -> System:
+        nodes = swarm(lambda span, peers: OurNode(model, span, peers, "float32", quantization))
+        name = f"{quantization}_own_client"
+        return System(name, generator("own", quantization, nodes), nodes, own_client=True)
+
     return Systems(
         one=one,
         bare=System("bare", generator("stock", "bare", bare), bare),
         stock=System("f32_stock_client", generator("stock", "stock", ours), ours),
         own=System("f32_own_client", generator("own", "own", ours), ours, own_client=True),
         half=System("bf16_own_client", generator("own", "half", half), half, own_client=True),
+        quantized=[quantized(quantization) for quantization in quantizations],
     )
 
 
@@ -103,7 +114,7 @@ def _measure(stack: ExitStack, directory: Path, arguments: argparse.Namespace) -
     else:
         # The shape of bloom-560m, random weights.
         model, blocks = make_bloom(directory / "model", blocks=24, hidden=1024, heads=16, vocab=250_880), 24
-    systems = _systems(stack, directory, model, blocks)
+    systems = _systems(stack, directory, model, blocks, arguments.quantized)
     kinds = [kind for kind in arguments.only if kind in KINDS]
     for system in systems.every():
         system.generator.ask(prompt=0, context=0, tokens=4, sessions=1)

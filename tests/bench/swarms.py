@@ -118,7 +118,9 @@ class BareNode:
 class OurNode:
     """Our engine. A context manager."""
 
-    def __init__(self, model: Path, span: tuple[int, int], peers: Sequence[str], dtype: str) -> None:
+    def __init__(
+        self, model: Path, span: tuple[int, int], peers: Sequence[str], dtype: str, quantization: str = "none"
+    ) -> None:
         settings: dict[str, Any] = {
             "prefix": PREFIX,
             "first_block": span[0],
@@ -126,6 +128,7 @@ class OurNode:
             "handlers": HANDLERS,
             "threads": None,
             "dtype": dtype,
+            "quantization": quantization,
         }
         if peers:
             settings["initial_peers"] = tuple(peers)

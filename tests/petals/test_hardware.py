@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,13 @@ def test_a_cpu_computes_in_float32_unless_told_otherwise(dtype: str, chosen: str
     assert choose_hardware(replace(JOB, dtype=dtype)).dtype == chosen
 
 
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_on_a_cpu_the_fast_path_quantizes_and_petals_does_not(quantization: str) -> None:
+    hardware = choose_hardware(replace(JOB, quantization=quantization))
+    assert hardware.by_petals is QuantType.NONE
+    assert hardware.quantization is QuantType[quantization.upper()]
+
+
 @needs_no_gpu
 def test_without_a_gpu_the_device_is_the_cpu() -> None:
     assert choose_hardware(replace(JOB, device="auto")).device == "cpu"
@@ -36,16 +44,16 @@ def test_without_a_gpu_the_device_is_the_cpu() -> None:
     ("changes", "code", "named"),
     [
         ({"dtype": "float16"}, "dtype-unsupported", "[engine] dtype"),
-        ({"quantization": "int8"}, "quantization-unsupported", "[engine] quantization"),
-        ({"quantization": "nf4"}, "quantization-unsupported", "[engine] quantization"),
+        ({"quantization": "int8", "fast_path": False}, "quantization-unsupported", "[engine] quantization"),
+        ({"quantization": "nf4", "fast_path": False}, "quantization-unsupported", "[engine] quantization"),
         ({"device": "cuda:99"}, "device-missing", "[engine] device"),
         ({"device": "mps"}, "device-missing", "[engine] device"),
         pytest.param({"device": "cuda"}, "device-missing", "[engine] device", marks=needs_no_gpu),
     ],
 )
-def test_what_the_machine_does_not_have_is_refused_for_good(changes: dict[str, str], code: str, named: str) -> None:
+def test_what_the_machine_does_not_have_is_refused_for_good(changes: dict[str, Any], code: str, named: str) -> None:
     with pytest.raises(EngineError) as raised:
-        choose_hardware(replace(JOB, **changes))  # type: ignore[arg-type]  # fields of a job
+        choose_hardware(replace(JOB, **changes))
     failure = raised.value.failure
     assert (failure.code, failure.permanent) == (code, True)
     assert named in failure.message

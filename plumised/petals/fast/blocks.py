@@ -44,13 +44,22 @@ class Linear:
 
     Attributes:
         weight: [outputs, inputs], contiguous; of the block's type, or of a narrower one that holds the same numbers.
+            Quantized: int8, or uint8 [outputs, inputs / 2] with the numbers of 32 inputs in 16 bytes, of the first 16
+            in the lower halves.
         bias: [outputs], or None.
         bias_apart: whether the bias is added to the rounded product, as Falcon does it.
+        scales: of quantized weights, [outputs, inputs / 64].
     """
 
     weight: Tensor
     bias: Tensor | None
     bias_apart: bool = False
+    scales: Tensor | None = None
+
+    @property
+    def inputs(self) -> int:
+        """How many values the layer takes."""
+        return int(self.weight.shape[1]) if self.scales is None else int(self.scales.shape[1]) * 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

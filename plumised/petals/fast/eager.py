@@ -18,6 +18,7 @@ from torch.nn import functional
 from plumised.petals.fast.blocks import Activation, FusedBlock, Linear, Norm
 from plumised.petals.fast.parts import whole
 from plumised.petals.fast.positions import Alibi, Rotary
+from plumised.petals.fast.quantizing import widen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,7 +154,7 @@ def _mlp(block: FusedBlock, normed: Tensor) -> Tensor:
 
 
 def _linear(linear: Linear, states: Tensor) -> Tensor:
-    weight = linear.weight.to(states.dtype)
+    weight = widen(linear.weight, linear.scales).to(states.dtype)
     if linear.bias_apart and linear.bias is not None:
         return functional.linear(states, weight) + linear.bias
     return functional.linear(states, weight, linear.bias)

@@ -31,6 +31,7 @@ constexpr int kLanes = 8;
 constexpr int kQueries = 4;       // queries of a group that share one pass over its keys
 constexpr int kChunkBytes = 65536;  // of weights that a thread takes at a time
 constexpr int kChunkRows = 12;    // a chunk has a multiple of these: every block of rows fits
+constexpr int kGroup = 64;        // inputs whose quantized weights share a scale
 
 typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
@@ -63,6 +64,49 @@ Floats load(const Float16 *from) {
   return (Floats)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)));
 #else
   return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
+#endif
+}
+
+// Numbers of 8 bits, in the order of the inputs.
+struct Int8 {
+  int8_t code;
+};
+
+Floats load(const Int8 *from) {
+#ifdef __AVX512F__
+  return (Floats)_mm512_maskz_cvtepi32_ps(
+      0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i *>(from))));
+#else
+  return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(from))));
+#endif
+}
+
+// Numbers of 4 bits, two in a byte: of 32 inputs in 16 bytes, the first 16 are in the lower halves.
+struct Nf4 {
+  uint8_t codes;
+};
+
+// What they stand for: QLoRA's NormalFloat (arXiv:2305.14314, appendix E).
+alignas(64) constexpr float kNormalFloat[16] = {
+    -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f,
+    -0.18477343022823334f, -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f,
+    0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f,
+    1.0f};
+
+// Of the inputs from `k` on, a multiple of the lanes.
+Floats load(const Nf4 *row, int k) {
+  const int at = k % 32;
+  const Nf4 *from = row + k / 32 * 16 + at % 16;
+#ifdef __AVX512F__
+  __m512i codes = _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
+  if (at >= 16) codes = _mm512_maskz_srli_epi32(0xffff, codes, 4);
+  return (Floats)_mm512_maskz_permutexvar_ps(0xffff, codes, _mm512_load_ps(kNormalFloat));
+#else
+  __m256i codes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(from)));
+  if (at >= 16) codes = _mm256_srli_epi32(codes, 4);
+  const __m256 lower = _mm256_permutevar8x32_ps(_mm256_load_ps(kNormalFloat), codes);
+  const __m256 upper = _mm256_permutevar8x32_ps(_mm256_load_ps(kNormalFloat + 8), codes);
+  return (Floats)_mm256_blendv_ps(lower, upper, _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
 #endif
 }
 
@@ -156,7 +200,7 @@ float gelu(float v) { return 0.5f * v * (1.0f + std::erf(v * 0.70710678f)); }
 
 extern "C" {
 
-enum PlumisedType : int32_t { kFloat32 = 0, kBfloat16 = 1, kFloat16 = 2 };
+enum PlumisedType : int32_t { kFloat32 = 0, kBfloat16 = 1, kFloat16 = 2, kInt8 = 3, kNf4 = 4 };
 
 struct PlumisedShape {
   int32_t hidden, heads, kv_heads, head_dim, inner;
@@ -167,10 +211,12 @@ struct PlumisedShape {
   const float *slopes;     // [heads]
 };
 
-// Weights [outputs, inputs]; norms and biases float; a null bias of a norm: RMS.
+// Weights [outputs, inputs], quantized ones with scales [outputs, inputs / 64]; norms and biases float; a null bias of a
+// norm: RMS.
 struct PlumisedLayer {
   const float *attention_norm, *attention_norm_bias, *mlp_norm, *mlp_norm_bias;
   const void *qkv, *out, *up, *down;
+  const float *qkv_scales, *out_scales, *up_scales, *down_scales;
   const float *qkv_bias, *out_bias, *up_bias, *down_bias;
   int32_t weights;  // their type
 };
@@ -190,16 +236,68 @@ using Shape = PlumisedShape;
 using Layer = PlumisedLayer;
 using Sequence = PlumisedSequence;
 
-// Weights that fill a cache line are multiplied together.
+// A matrix of weights in one of the types.
+struct Matrix {
+  int32_t type;
+  const void *weights;
+  const float *scales;
+  int inputs;
+};
+
+// How its rows are read.
 template <typename T>
-constexpr int kParts = sizeof(float) / sizeof(T);
+struct Rows {
+  explicit Rows(const Matrix &m) : weights(static_cast<const T *>(m.weights)), inputs(m.inputs) {}
+  Floats at(int row, int k) const { return load(weights + size_t(row) * inputs + k); }
+  const void *address(int row, int k) const { return weights + size_t(row) * inputs + k; }
+  float one(int row, int k) const { return widen(weights[size_t(row) * inputs + k]); }
+
+  const T *weights;
+  int inputs;
+};
+
+// Quantized ones have no part of a group at the end.
+template <>
+struct Rows<Int8> {
+  explicit Rows(const Matrix &m)
+      : weights(static_cast<const Int8 *>(m.weights)), scales(m.scales), inputs(m.inputs) {}
+  Floats at(int row, int k) const {
+    return load(weights + size_t(row) * inputs + k) * scales[(size_t(row) * inputs + k) / kGroup];
+  }
+  const void *address(int row, int k) const { return weights + size_t(row) * inputs + k; }
+  float one(int, int) const { return 0; }
+
+  const Int8 *weights;
+  const float *scales;
+  int inputs;
+};
+
+template <>
+struct Rows<Nf4> {
+  explicit Rows(const Matrix &m) : weights(static_cast<const Nf4 *>(m.weights)), scales(m.scales), inputs(m.inputs) {}
+  Floats at(int row, int k) const {
+    return load(weights + size_t(row) * (inputs / 2), k) * scales[(size_t(row) * inputs + k) / kGroup];
+  }
+  const void *address(int row, int k) const { return weights + (size_t(row) * inputs + k) / 2; }
+  float one(int, int) const { return 0; }
+
+  const Nf4 *weights;
+  const float *scales;
+  int inputs;
+};
+
+// Weights that fill a cache line, or make up a group, are multiplied together.
+template <typename T>
+constexpr int kParts = std::min<int>(64 / sizeof(T), kGroup) / kLanes;
 template <typename T>
 constexpr int kStep = kParts<T> * kLanes;
 
 // y[m][r - begin] = weights[r] . x[m] for rows begin <= r < end and `Count` inputs x. Products are added up in
 // the same order whatever the type of the weights is. `Last`: nobody reads these weights again before the next step.
 template <int Count, bool Last, typename T>
-void multiply(const T *weights, int inputs, const float *x, int begin, int end, float *y, int stride) {
+void multiply(const Matrix &matrix, const float *x, int begin, int end, float *y, int stride) {
+  const Rows<T> weights(matrix);
+  const int inputs = matrix.inputs;
   // As many sums as there are registers for, beside the weights.
 #ifdef __AVX512F__
   constexpr int kBlock = Count <= 6 ? 4 : 3;
@@ -208,11 +306,10 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
 #endif
   const int steps = inputs - inputs % kStep<T>, whole = inputs - inputs % kLanes;
   const auto rows = [&]<int Block>(int r) {
-    const T *w = weights + size_t(r) * inputs;
     Floats sums[Block][Count] = {};
     const auto add = [&](int k) __attribute__((always_inline)) {
       Floats row[Block];
-      for (int b = 0; b < Block; b++) row[b] = load(w + size_t(b) * inputs + k);
+      for (int b = 0; b < Block; b++) row[b] = weights.at(r + b, k);
       for (int m = 0; m < Count; m++) {
         Floats v = load(x + size_t(m) * inputs + k);
         // GCC would load it for each row of weights anew, and loads are what several inputs wait for.
@@ -223,8 +320,8 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
     for (int k = 0; k < steps; k += kStep<T>) {
       // The processor fetches ahead along one row at a time; with several inputs it does not keep pace. What is used
       // once need not push out of the caches what serves the step before and after this.
-      for (int b = 0; b < Block; b++) __builtin_prefetch(w + size_t(b + Block) * inputs + k, 0, Last ? 0 : 3);
-#pragma GCC unroll 2
+      for (int b = 0; b < Block; b++) __builtin_prefetch(weights.address(r + b + Block, k), 0, Last ? 0 : 3);
+#pragma GCC unroll 8
       for (int p = 0; p < kParts<T>; p++) add(k + p * kLanes);
     }
     for (int k = steps; k < whole; k += kLanes) add(k);
@@ -243,7 +340,7 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
     for (int m = 0; m < Count; m++)
       for (int b = 0; b < Block; b++) {
         for (int k = whole; k < inputs; k++)
-          totals[m][b] = std::fma(widen(w[size_t(b) * inputs + k]), x[size_t(m) * inputs + k], totals[m][b]);
+          totals[m][b] = std::fma(weights.one(r + b, k), x[size_t(m) * inputs + k], totals[m][b]);
         y[m * stride + r + b - begin] = totals[m][b];
       }
   };
@@ -254,8 +351,8 @@ void multiply(const T *weights, int inputs, const float *x, int begin, int end, 
 
 // The same for any count of inputs.
 template <typename T>
-void multiply(int count, const void *weights, int inputs, const float *x, int begin, int end, float *y, int stride) {
-  using Multiply = void (*)(const T *, int, const float *, int, int, float *, int);
+void multiply(int count, const Matrix &matrix, const float *x, int begin, int end, float *y, int stride) {
+  using Multiply = void (*)(const Matrix &, const float *, int, int, float *, int);
   static constexpr Multiply last_by_count[] = {
       multiply<1, true, T>, multiply<2, true, T>, multiply<3, true, T>, multiply<4, true, T>,
 #ifdef __AVX512F__
@@ -264,20 +361,20 @@ void multiply(int count, const void *weights, int inputs, const float *x, int be
   };
   // The weights of a chunk are read from memory once, and from the cache for the inputs that follow.
   constexpr int kMost = std::size(last_by_count);
-  const T *w = static_cast<const T *>(weights);
   int m = 0;
   for (; m + kMost < count; m += kMost)
-    multiply<kMost, false, T>(w, inputs, x + size_t(m) * inputs, begin, end, y + size_t(m) * stride, stride);
-  last_by_count[count - m - 1](w, inputs, x + size_t(m) * inputs, begin, end, y + size_t(m) * stride, stride);
+    multiply<kMost, false, T>(matrix, x + size_t(m) * matrix.inputs, begin, end, y + size_t(m) * stride, stride);
+  last_by_count[count - m - 1](matrix, x + size_t(m) * matrix.inputs, begin, end, y + size_t(m) * stride, stride);
 }
 
 // The same for weights of a type that is known when the step comes.
-void multiply(int32_t type, int count, const void *weights, int inputs, const float *x, int begin, int end, float *y,
-              int stride) {
-  switch (type) {
-    case kFloat32: return multiply<float>(count, weights, inputs, x, begin, end, y, stride);
-    case kBfloat16: return multiply<Bfloat16>(count, weights, inputs, x, begin, end, y, stride);
-    case kFloat16: return multiply<Float16>(count, weights, inputs, x, begin, end, y, stride);
+void multiply(int count, const Matrix &matrix, const float *x, int begin, int end, float *y, int stride) {
+  switch (matrix.type) {
+    case kFloat32: return multiply<float>(count, matrix, x, begin, end, y, stride);
+    case kBfloat16: return multiply<Bfloat16>(count, matrix, x, begin, end, y, stride);
+    case kFloat16: return multiply<Float16>(count, matrix, x, begin, end, y, stride);
+    case kInt8: return multiply<Int8>(count, matrix, x, begin, end, y, stride);
+    case kNf4: return multiply<Nf4>(count, matrix, x, begin, end, y, stride);
   }
 }
 
@@ -499,9 +596,8 @@ class Team {
     stride_ = round_up(longest, 2 * kLanes);
     const int group = s.heads / s.kv_heads, rows = step.rows;
     const int heads = s.heads * s.head_dim, all = heads + 2 * s.kv_heads * s.head_dim;
-    size_t item = 2;
-    for (int i = 0; i < step.layer_count; i++)
-      if (step.layers[i]->weights == kFloat32) item = 4;
+    size_t item = 1;
+    for (int i = 0; i < step.layer_count; i++) item = std::max(item, size_of(step.layers[i]->weights));
     // A ticket counts to 65535; a phase has fewer chunks, and threads that came too late, than half of that.
     const int most = std::max({s.hidden, all, s.inner}), least = std::max(kChunkRows, round_up(most / 8192, kChunkRows));
     const auto chunk = [&](int inputs) {
@@ -518,6 +614,9 @@ class Team {
       fit(own.scores, size_t(kQueries) * stride_);
     }
   }
+
+  // A quantized row is worth more chunks than its bytes: it takes longer to unpack.
+  static size_t size_of(int32_t type) { return type == kFloat32 ? 4 : type == kInt8 || type == kNf4 ? 1 : 2; }
 
   static void fit(Buffer &buffer, size_t size) {
     if (buffer.size() < size) buffer.resize(size);
@@ -560,8 +659,9 @@ class Team {
         return s.cache == kBfloat16 ? attend<Bfloat16>(own, index, chunk) : attend<float>(own, index, chunk);
       case 2: {
         const int begin = chunk * out_chunk(), end = std::min(s.hidden, begin + out_chunk());
-        add(own, layer.weights, layer.out, layer.out_bias, mixed_, s.heads * s.head_dim, begin, end);
-        if (s.parallel) add(own, layer.weights, layer.down, layer.down_bias, inner_, s.inner, begin, end);
+        add(own, {layer.weights, layer.out, layer.out_scales, s.heads * s.head_dim}, layer.out_bias, mixed_, begin, end);
+        if (s.parallel)
+          add(own, {layer.weights, layer.down, layer.down_scales, s.inner}, layer.down_bias, inner_, begin, end);
         return;
       }
       case 3:
@@ -569,7 +669,7 @@ class Team {
         return project_up(own, layer, chunk);
       default: {
         const int begin = chunk * inner_chunk_, end = std::min(s.hidden, begin + inner_chunk_);
-        add(own, layer.weights, layer.down, layer.down_bias, inner_, s.inner, begin, end);
+        add(own, {layer.weights, layer.down, layer.down_scales, s.inner}, layer.down_bias, inner_, begin, end);
       }
     }
   }
@@ -596,7 +696,7 @@ class Team {
   void project_qkv(Own &own, const Layer &layer, int begin, int end) {
     const Shape &s = *step_.shape;
     const int all = (s.heads + 2 * s.kv_heads) * s.head_dim;
-    multiply(layer.weights, step_.rows, layer.qkv, s.hidden, own.attention_input.data(), begin, end,
+    multiply(step_.rows, {layer.weights, layer.qkv, layer.qkv_scales, s.hidden}, own.attention_input.data(), begin, end,
              qkv_.data() + begin, all);
     if (!layer.qkv_bias) return;
     for (int m = 0; m < step_.rows; m++)
@@ -609,10 +709,9 @@ class Team {
     const int count = end - begin, stride = round_up(hidden_chunk_, kLanes);
     const bool gated = s.activation == kGatedSilu;
     float *first = own.gates.data(), *second = own.results.data();
-    multiply(layer.weights, step_.rows, layer.up, s.hidden, own.mlp_input.data(), begin, end, first, stride);
-    if (gated)
-      multiply(layer.weights, step_.rows, layer.up, s.hidden, own.mlp_input.data(), s.inner + begin, s.inner + end,
-               second, stride);
+    const Matrix up{layer.weights, layer.up, layer.up_scales, s.hidden};
+    multiply(step_.rows, up, own.mlp_input.data(), begin, end, first, stride);
+    if (gated) multiply(step_.rows, up, own.mlp_input.data(), s.inner + begin, s.inner + end, second, stride);
     for (int m = 0; m < step_.rows; m++, first += stride, second += stride) {
       if (layer.up_bias)
         for (int r = 0; r < count; r++) first[r] += layer.up_bias[begin + r];
@@ -628,11 +727,10 @@ class Team {
     }
   }
 
-  // Add a projection of `from`, [rows, inputs], to the hidden states.
-  void add(Own &own, int32_t type, const void *weights, const float *bias, const Buffer &from, int inputs, int begin,
-           int end) {
+  // Add a projection of `from`, [rows, inputs of the matrix], to the hidden states.
+  void add(Own &own, const Matrix &matrix, const float *bias, const Buffer &from, int begin, int end) {
     const int stride = end - begin;
-    multiply(type, step_.rows, weights, inputs, from.data(), begin, end, own.results.data(), stride);
+    multiply(step_.rows, matrix, from.data(), begin, end, own.results.data(), stride);
     for (int m = 0; m < step_.rows; m++) {
       float *x = step_.x + size_t(m) * step_.shape->hidden;
       for (int r = begin; r < end; r++) x[r] += own.results[size_t(m) * stride + r - begin] + (bias ? bias[r] : 0.0f);

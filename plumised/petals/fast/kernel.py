@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 LIBRARIES: Final = Path(sys.prefix, "lib", "plumised")
 """Where the libraries stand in the engine's environment."""
 
-_TYPES: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+_TYPES: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3, torch.uint8: 4}
 _ACTIVATIONS: Final = {Activation.GATED_SILU: 0, Activation.GELU_TANH: 1, Activation.GELU: 2}
 
 
@@ -51,6 +51,7 @@ class _Layer(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("attention_norm", "attention_norm_bias", "mlp_norm", "mlp_norm_bias")),
         *((name, ctypes.c_void_p) for name in ("qkv", "out", "up", "down")),
+        *((name, ctypes.c_void_p) for name in ("qkv_scales", "out_scales", "up_scales", "down_scales")),
         *((name, ctypes.c_void_p) for name in ("qkv_bias", "out_bias", "up_bias", "down_bias")),
         ("weights", ctypes.c_int32),
     )
@@ -154,11 +155,11 @@ class KernelSpan:
         # They own the memory that the kernel is given the addresses of.
         self._kept: list[object] = [blocks]
         self._shape = _Shape(
-            hidden=first.qkv.weight.shape[1],
+            hidden=first.qkv.inputs,
             heads=first.heads,
             kv_heads=first.kv_heads,
             head_dim=first.head_dim,
-            inner=first.down.weight.shape[1],
+            inner=first.down.inputs,
             grouped=first.grouped,
             activation=_ACTIVATIONS[first.activation],
             parallel=first.parallel,
@@ -221,6 +222,7 @@ class KernelSpan:
             *self._norm(block.attention_norm),
             *self._norm(block.mlp_norm),
             *(linear.weight.data_ptr() for linear in (block.qkv, block.out, block.up, block.down)),
+            *(self._float(linear.scales) for linear in (block.qkv, block.out, block.up, block.down)),
             *(self._float(linear.bias) for linear in (block.qkv, block.out, block.up, block.down)),
             _TYPES[block.qkv.weight.dtype],
         )
@@ -228,10 +230,10 @@ class KernelSpan:
     def _norm(self, norm: Norm) -> tuple[int | None, int | None]:
         return self._float(norm.weight), self._float(norm.bias)
 
-    def _float(self, vector: Tensor | None) -> int | None:
-        if vector is None:
+    def _float(self, numbers: Tensor | None) -> int | None:
+        if numbers is None:
             return None
-        floats = vector.float().contiguous()
+        floats = numbers.float().contiguous()
         self._kept.append(floats)
         return floats.data_ptr()
 

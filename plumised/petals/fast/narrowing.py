@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import torch
-from torch.nn.utils import parametrize
+
+from plumised.petals.fast.sharing import share
 
 if TYPE_CHECKING:
     from plumised.petals.fast.blocks import FusedBlock
@@ -38,8 +39,8 @@ def narrow(fused: FusedBlock, block: torch.nn.Module) -> FusedBlock:
                 if weight is not None
             ]
             if len(narrowed) == len(projections):
-                for wide, narrow_one in zip(projections, narrowed, strict=True):
-                    _share(block, wide.weight, narrow_one.weight)
+                for wide, kept in zip(projections, narrowed, strict=True):
+                    share(block, wide, kept, lambda _: _Widened())
                 qkv, out, up, down = narrowed
                 return replace(fused, qkv=qkv, out=out, up=up, down=down)
     return fused
@@ -56,15 +57,3 @@ class _Widened(torch.nn.Module):
 
     def forward(self, kept: torch.Tensor) -> torch.Tensor:
         return kept.float()
-
-
-def _share(block: torch.nn.Module, wide: torch.Tensor, narrowed: torch.Tensor) -> None:
-    """Have the layers whose weights are rows of a wide one use the same rows of the narrowed one."""
-    begin, end = wide.data_ptr(), wide.data_ptr() + wide.nbytes
-    for module in list(block.modules()):
-        if isinstance(module, torch.nn.Linear) and begin <= module.weight.data_ptr() < end:
-            first = (module.weight.data_ptr() - begin) // (wide.stride(0) * wide.element_size())
-            rows = narrowed[first : first + len(module.weight)]
-            module.weight = torch.nn.Parameter(rows, requires_grad=False)
-            # "Unsafe" is that the type changes.
-            parametrize.register_parametrization(module, "weight", _Widened(), unsafe=True)

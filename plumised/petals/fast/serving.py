@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import torch
 from petals.server.backend import TransformerBackend, _MergedInferenceStep
 from petals.utils.misc import is_dummy
 from typing_extensions import override
 
+from plumised.petals.failures import EngineError
 from plumised.petals.fast import eager
 from plumised.petals.fast.coverage import KERNEL_ROWS, Path, Request, choose
 from plumised.petals.fast.fusing import fuse
 from plumised.petals.fast.kernel import KernelSpan, SpanStep
 from plumised.petals.fast.narrowing import narrow
 from plumised.petals.fast.parts import whole
+from plumised.petals.fast.quantizing import Kind, quantize, quantizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +59,44 @@ class NarrowBackend(FusedBackend):
         super().__init__(*args, **kwargs)
         if self.fused is not None:
             self.fused = narrow(self.fused, self.module.module_shards[0])
+
+
+class QuantizedBackend(FusedBackend):
+    """A `FusedBackend` on a CPU whose weights are quantized. A subclass sets the class variable.
+
+    Raises:
+        EngineError: `quantization-unsupported`.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        shards = self.module.module_shards
+        if any(parameter.device.type != "cpu" for parameter in shards[0].parameters()):
+            # Petals quantizes there.
+            return
+        if self.fused is None or not quantizes(self.fused):
+            raise EngineError(
+                "quantization-unsupported",
+                f"[engine] quantization = {self.kind.value}: on a CPU, blocks of this model cannot be quantized",
+                'Set [engine] quantization = "none". What can be are Llama, BLOOM and Falcon (new architecture), of'
+                " sizes that are multiples of 64.",
+                permanent=True,
+            )
+        self.fused = quantize(self.fused, shards[0], self.kind)
+
+
+def fast_backend(quantization: str, *, native: bool) -> type[FusedBackend]:
+    """The class of backends for weights that are quantized so, as `EngineJob.quantization` says it.
+
+    Args:
+        quantization: of the weights.
+        native: there is a kernel.
+    """
+    if quantization != "none":
+        return type("QuantizedBackend", (QuantizedBackend,), {"kind": Kind(quantization)})
+    return NarrowBackend if native else FusedBackend
 
 
 class FastInferenceStep(_MergedInferenceStep):
@@ -186,7 +226,7 @@ def fits(hidden: torch.Tensor, blocks: Sequence[FusedBlock], caches: Sequence[ea
     """Whether hidden states and caches have the shapes and types that the blocks take; they come from a stranger."""
     batch, length, size = hidden.shape
     return all(
-        block.qkv.weight.shape[1] == size
+        block.qkv.inputs == size
         and {hidden.dtype, keys.dtype, values.dtype} == {block.dtype}
         and keys.shape == (batch, block.kv_heads, block.head_dim, values.shape[2])
         and values.shape[:2] == keys.shape[:2]
