@@ -28,7 +28,7 @@ from plumised.ipc.messages import PROTOCOL, Beat, Counters, Hello, Kind, Role, U
 from plumised.ipc.proofs import ProofWriter
 from plumised.ipc.tally import TallyWriter, tally_path
 from plumised.petals.lifeline import die_with_parent, name_process
-from plumised.petals.memory import keep_inherited
+from plumised.petals.memory import IdleRelease, keep_inherited
 from plumised.petals.proofs import NoDigest, Prover, hidden_states, model_digest
 from plumised.petals.pushing import PushingConnectionHandler
 
@@ -187,11 +187,12 @@ class CountingConnectionHandler(PushingConnectionHandler):
 
     async def _beat(self) -> None:
         """Prove that this process's event loop turns, and the thread that computes."""
-        turns = 0
+        turns, idle = 0, IdleRelease()
         while True:
             await self.computed()
             turns += 1
             self._channel.publish(Beat(loop=turns, blocks=self.progress.blocks))
+            idle.beat(self._usage.steps, busy=self.active[self._handler_index] > 0)
             await asyncio.sleep(_BEAT_INTERVAL_S)
 
     @contextlib.contextmanager

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from plumised.ipc.messages import Beat
+from plumised.petals.memory import IdleRelease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,7 @@ class Pulse(threading.Thread):
         self._question: _Question | None = None
         self._beat_number = self._dht_answers = self._p2pd_answers = 0
         self._p2pd_lost = False
+        self._idle = IdleRelease()
 
     def watch_dht(self, dht: DHT | None) -> None:
         """From here on include the DHT process and p2pd; None once they are to end, with no question under way."""
@@ -87,6 +89,7 @@ class Pulse(threading.Thread):
         """See the class."""
         while not self._stopped.is_set():
             self._publish(self._beat())
+            self._idle.beat(self._progress.blocks)
             self._stopped.wait(_INTERVAL_S)
 
     def _beat(self) -> Beat:
