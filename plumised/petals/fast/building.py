@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 _PETALS: Final = Path(__file__).parents[1]
-SOURCES: Final = {"span": _PETALS / "fast/kernel.cpp", "head": _PETALS / "client/head.cpp"}
+SOURCES: Final = {"span": _PETALS / "fast/native/kernel.cpp", "head": _PETALS / "client/head.cpp"}
 """What the libraries are named after, and made from."""
 INSTRUCTION_SETS: Final = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3"}
 """For each CPU capability, as torch names it, GCC's name of the instruction set. Others have no kernel."""
@@ -67,7 +67,8 @@ def build(directory: Path, compiler: str = "g++", flags: tuple[str, ...] = ()) -
 
 
 def _build(source: Path, target: Path, command: list[str]) -> bool:
-    key = hashlib.sha256("\n".join(command).encode() + source.read_bytes()).hexdigest()
+    parts = [source, *sorted(source.parent.glob("*.h"))]
+    key = hashlib.sha256("\n".join(command).encode() + b"".join(part.read_bytes() for part in parts)).hexdigest()
     stamp = target.with_suffix(".key")
     if target.exists() and stamp.exists() and stamp.read_text() == key:
         return False

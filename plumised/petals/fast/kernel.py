@@ -1,4 +1,4 @@
-"""Short steps in native code, see kernel.cpp: the same results as `eager` up to rounding, at the speed of memory."""
+"""Short steps in native code (native/kernel.cpp): the results of `eager` up to rounding, at the speed of memory."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plumised.petals.fast.blocks import FusedBlock, Linear
 
 GROUP: Final = 64
-"""Inputs that share a scale; as kernel.cpp has it."""
+"""Inputs that share a scale; as native/matrix.h has it."""
 
 _NORMAL_FLOAT: Final = torch.tensor(
     [
