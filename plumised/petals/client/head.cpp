@@ -10,26 +10,14 @@
 #include <thread>
 #include <vector>
 
+#include "../fast/native/lanes.h"
+
 namespace {
 
-#ifdef __AVX512F__
-constexpr int kLanes = 16;
-#else
-constexpr int kLanes = 8;
-#endif
 constexpr int kGroup = 64;  // inputs that share a scale
 constexpr int kInputs = 8;  // most inputs at once
 constexpr int kVectors = kGroup / kLanes;
 constexpr int kAhead = 4096;  // bytes of weights that are fetched before they are used
-
-typedef float Floats __attribute__((vector_size(kLanes * 4)));
-typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
-
-Floats load(const float *from) {
-  Floats v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
 
 // A group as floats, in the order of the inputs. Word l holds the weights of inputs l, 16 + l, 32 + l and 48 + l, so that
 // shifts unpack it: GCC 12 converts vectors of bytes one by one.
@@ -41,14 +29,6 @@ void unpack(const int8_t *from, Floats *to) {
     for (int k = 0; k < 4; k++)
       to[k * kWords + half] = __builtin_convertvector((words << (24 - 8 * k)) >> 24, Floats);
   }
-}
-
-float sum(Floats v) {
-  float lanes[kLanes];
-  std::memcpy(lanes, &v, sizeof v);
-  for (int half = kLanes / 2; half; half /= 2)
-    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-  return lanes[0];
 }
 
 // What plumised_scores is asked for.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from plumised.petals.fast.positions import Alibi, Rotary
+
+
+GROUP: Final = 64
+"""Inputs whose quantized weights share a scale; as native/matrix.h has it."""
 
 
 class Activation(Enum):
@@ -59,7 +63,7 @@ class Linear:
     @property
     def inputs(self) -> int:
         """How many values the layer takes."""
-        return int(self.weight.shape[1]) if self.scales is None else int(self.scales.shape[1]) * 64
+        return int(self.weight.shape[1]) if self.scales is None else int(self.scales.shape[1]) * GROUP
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -67,7 +67,7 @@ def build(directory: Path, compiler: str = "g++", flags: tuple[str, ...] = ()) -
 
 
 def _build(source: Path, target: Path, command: list[str]) -> bool:
-    parts = [source, *sorted(source.parent.glob("*.h"))]
+    parts = [source, *sorted((_PETALS / "fast/native").glob("*.h"))]
     key = hashlib.sha256("\n".join(command).encode() + b"".join(part.read_bytes() for part in parts)).hexdigest()
     stamp = target.with_suffix(".key")
     if target.exists() and stamp.exists() and stamp.read_text() == key:

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from plumised.petals.fast.blocks import GROUP
 from plumised.petals.fast.sharing import share
 
 if TYPE_CHECKING:
     from plumised.petals.fast.blocks import FusedBlock, Linear
-
-GROUP: Final = 64
-"""Inputs that share a scale; as native/matrix.h has it."""
 
 _NORMAL_FLOAT: Final = torch.tensor(
     [

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from plumised.petals.failures import EngineError
 from plumised.petals.fast import eager
+from plumised.petals.fast.blocks import GROUP
 from plumised.petals.fast.fusing import fuse
 from plumised.petals.fast.kernel import Kernel, KernelSpan
-from plumised.petals.fast.quantizing import GROUP, Kind, quantize, quantizes, widen
+from plumised.petals.fast.quantizing import Kind, quantize, quantizes, widen
 from plumised.petals.fast.serving import fast_backend
 from tests.petals.fast.random_blocks import FAMILIES, Shape, config_of, empty_cache, make_block
 from tests.petals.fast.test_serving import backends_of

@@ -16,36 +16,36 @@ constexpr int kLanes = 8;
 typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 
-Floats load(const float *from) {
+inline Floats load(const float *from) {
   Floats v;
   std::memcpy(&v, from, sizeof v);
   return v;
 }
 
-void store(float *to, Floats v) { std::memcpy(to, &v, sizeof v); }
+inline void store(float *to, Floats v) { std::memcpy(to, &v, sizeof v); }
 
 typedef float Eight __attribute__((vector_size(32)));
 typedef float Four __attribute__((vector_size(16)));
 
-float sum(Eight v) {
+inline float sum(Eight v) {
   const Four four = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
   const Four two = four + __builtin_shufflevector(four, four, 2, 3, 2, 3);
   return two[0] + two[1];
 }
 
 #ifdef __AVX512F__
-float sum(Floats v) {
+inline float sum(Floats v) {
   return sum(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
              __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
 }
 
-Floats add_halves(Floats a, Floats b) {
+inline Floats add_halves(Floats a, Floats b) {
   return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
          __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
 }
 
 // The sums of four vectors, each added up in the order in which one alone is.
-Four sum(Floats a, Floats b, Floats c, Floats d) {
+inline Four sum(Floats a, Floats b, Floats c, Floats d) {
   const Floats ab = add_halves(a, b), cd = add_halves(c, d);
   const Floats four =
       __builtin_shufflevector(ab, cd, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
@@ -55,11 +55,11 @@ Four sum(Floats a, Floats b, Floats c, Floats d) {
   return Four{two[0] + two[1], two[4] + two[5], two[8] + two[9], two[12] + two[13]};
 }
 #else
-Four sum(Floats a, Floats b, Floats c, Floats d) { return Four{sum(a), sum(b), sum(c), sum(d)}; }
+inline Four sum(Floats a, Floats b, Floats c, Floats d) { return Four{sum(a), sum(b), sum(c), sum(d)}; }
 #endif
 
 // e^v within 2 ulp between the smallest normal number and the largest; 0 below. Coefficients of Cephes' expf.
-Floats exponential(Floats v) {
+inline Floats exponential(Floats v) {
   const Floats rounder = Floats{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const Ints vanishes = v < -87.3f;
   v = v > 88.3f ? Floats{} + 88.3f : v;
@@ -77,13 +77,13 @@ Floats exponential(Floats v) {
   return vanishes ? Floats{} : p * (Floats)scale;
 }
 
-Floats silu(Floats v) { return v / (1.0f + exponential(-v)); }
+inline Floats silu(Floats v) { return v / (1.0f + exponential(-v)); }
 
-Floats gelu_tanh(Floats v) {
+inline Floats gelu_tanh(Floats v) {
   const Floats u = 0.79788456f * v * (1.0f + 0.044715f * v * v);
   return v * (1.0f - 1.0f / (exponential(2.0f * u) + 1.0f));
 }
 
-float gelu(float v) { return 0.5f * v * (1.0f + std::erf(v * 0.70710678f)); }
+inline float gelu(float v) { return 0.5f * v * (1.0f + std::erf(v * 0.70710678f)); }
 
 }  // namespace
