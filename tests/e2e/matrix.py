@@ -197,6 +197,7 @@ def busy_first(cluster: Cluster, load: Load) -> tuple[ClusterNode, ClusterNode]:
         status = node.status_if_any()
         # What a row that failed has left is no later row's business either.
         if status is None or not status.serving or status.engine.restarts >= DEATHS_BEFORE_FRESH:
+            node.host.systemctl("reset-failed", node.node.unit, check=False)
             node.host.systemctl("restart", node.node.unit)
         node.wait_serving()
     before = {name: cluster.node(name).status().usage.total.tokens for name in NAMES}

@@ -28,6 +28,7 @@ TESTS = "/srv/checkout/tests"
 FOUND = "/var/cache/plumise/escapes.json"
 OWN = "/var/cache/plumise"
 WATCHDOG_S = 15
+RESTARTS = 8
 SIGNALS = {"the daemon's signal", "the daemon's signal by descriptor"}
 """What the sandbox cannot refuse before Linux 6.12."""
 
@@ -152,6 +153,33 @@ def test_from_inside_the_engine_no_secret_and_no_part_of_the_daemon_can_be_reach
     assert "create in its own" in succeeded
     active = {layer["name"] for layer in node.engine()["sandbox"]["layers"] if layer["active"]}
     assert succeeded - {"create in its own"} <= (set() if "signals" in active else SIGNALS)
+
+
+def test_an_operator_may_start_it_anew_as_often_as_a_hand_can(node: Node) -> None:
+    for _ in range(RESTARTS):
+        node.host.systemctl("restart", node.unit)
+
+    node.wait_serving()
+
+
+def test_a_daemon_that_fails_at_once_comes_to_rest(node: Node) -> None:
+    drop_in = f"/etc/systemd/system/{node.unit}.d/broken.conf"
+    node.host.write(drop_in, "[Service]\nExecStart=\nExecStart=/bin/false\nRestartSec=100ms\n")
+    node.host.systemctl("daemon-reload")
+    cursor = node.host.cursor()
+
+    node.host.systemctl("restart", node.unit, check=False)
+
+    node.host.wait_for(
+        "systemd has had enough",
+        lambda _: any("Start request repeated too quickly" in message for message in node.messages(after=cursor)),
+    )
+    assert node.host.show(node.unit, "ActiveState") == {"ActiveState": "failed"}
+    node.host.run(f"rm {drop_in}")
+    node.host.systemctl("daemon-reload")
+    node.host.systemctl("reset-failed", node.unit)
+    node.start()
+    node.wait_serving()
 
 
 def test_systemd_replaces_a_daemon_that_has_stopped(node: Node) -> None:
