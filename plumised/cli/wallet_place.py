@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from plumised.chain.secret_files import SecretFileError, SecretFileExistsError
 from plumised.chain.stored_password import StoredPassword
 from plumised.cli.config_file import choice
-from plumised.config.settings import PASSWORD_CREDENTIAL
+from plumised.config.sections.wallet import PASSWORD_CREDENTIAL
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -5,18 +5,16 @@ from plumised.config.effects import EFFECTS, Effect
 from plumised.config.loading import load
 from plumised.config.origin import Origin
 from plumised.config.problems import ConfigError, ConfigProblem
-from plumised.config.settings import (
-    ChainSettings,
-    EngineSettings,
-    LogSettings,
-    MetricsSettings,
-    NodeSettings,
-    OracleSettings,
-    RewardsSettings,
-    Settings,
-    SwarmSettings,
-    WalletSettings,
-)
+from plumised.config.sections.chain import ChainSettings
+from plumised.config.sections.engine import EngineSettings
+from plumised.config.sections.log import LogSettings
+from plumised.config.sections.metrics import MetricsSettings
+from plumised.config.sections.node import NodeSettings
+from plumised.config.sections.oracle import OracleSettings
+from plumised.config.sections.rewards import RewardsSettings
+from plumised.config.sections.swarm import SwarmSettings
+from plumised.config.sections.wallet import WalletSettings
+from plumised.config.settings import Settings
 from plumised.config.urls import Listen
 from plumised.config.values import Span
 

@@ -41,7 +41,7 @@ No secret belongs here: the wallet's key is in the keystore, and its password in
 _MARKDOWN_OPENING = """\
 # Configuration
 
-<!-- Made by `python -m plumised.config.reference markdown`; change plumised/config/settings.py instead. -->
+<!-- Made by `python -m plumised.config.reference markdown`; change plumised/config/sections instead. -->
 
 `plumised` reads `/etc/plumise/node.toml`, or the file that `--config` names, and after it the drop-ins
 `node.toml.d/*.toml` beside that file, in the order of their names. A later file wins key by key; an array is replaced
