@@ -115,6 +115,8 @@ def _engine(at: float, settings: Settings, engine: EngineSnapshot) -> EngineStat
         addresses=engine.addresses,
         device=engine.device,
         dtype=engine.dtype,
+        quantization=engine.quantization,
+        path=engine.path,
         handlers=engine.handlers,
         incarnation=engine.incarnation,
         pid=engine.pid,

@@ -47,7 +47,9 @@ class EngineSnapshot:
         peer_id: libp2p identity.
         addresses: multiaddresses that peers can reach.
         dtype: of the computation.
+        quantization: of the weights.
         device: as torch names it.
+        path: who computes short steps, as `ipc.messages.State` has it.
         handlers: handler processes that are connected.
         health: the last verdict; None without an engine.
         sandbox: what confines the engine, once it has said so.
@@ -71,7 +73,9 @@ class EngineSnapshot:
     peer_id: str | None = None
     addresses: tuple[str, ...] = ()
     dtype: str | None = None
+    quantization: str | None = None
     device: str | None = None
+    path: str | None = None
     handlers: int = 0
     health: Verdict | None = None
     sandbox: Sandbox | None = None

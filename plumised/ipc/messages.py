@@ -121,7 +121,9 @@ class State:
         peer_id: libp2p identity, base58.
         addresses: multiaddresses that peers can reach, each with the peer id.
         dtype: `float32`, `bfloat16` or `float16`.
+        quantization: of the weights, `none`, `int8` or `nf4`.
         device: as torch names it, `cpu` or `cuda:0`.
+        path: who computes short steps, once blocks are served: `kernel-avx512`, `kernel-avx2`, `eager` or `petals`.
     """
 
     phase: Phase
@@ -133,7 +135,9 @@ class State:
     peer_id: str | None = None
     addresses: tuple[str, ...] = ()
     dtype: str | None = None
+    quantization: str | None = None
     device: str | None = None
+    path: str | None = None
 
 
 class LayerName(StrEnum):

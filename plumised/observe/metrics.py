@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from plumised.observe.checks import CHECKS, problems
 from plumised.observe.status import EngineState
+from plumised.observe.wording import WEI_PER_PLM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from plumised.observe.status import Status, Work
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-WEI_PER_PLM = 10**18
 USEC = 1_000_000
 
 
@@ -103,6 +103,8 @@ def _info(status: Status) -> Iterator[Sample]:
             "model": status.engine.model,
             "device": status.engine.device or "",
             "dtype": status.engine.dtype or "",
+            "quantization": status.engine.quantization or "",
+            "path": status.engine.path or "",
         },
     )
 

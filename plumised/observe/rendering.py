@@ -98,11 +98,12 @@ def _progress(engine: EngineStatus) -> str:
 
 
 def _engine(status: Status, engine: EngineStatus) -> Iterator[str]:
-    place = ", ".join(part for part in (engine.device, engine.dtype) if part)
+    quantization = None if engine.quantization in (None, "none") else f"weights {engine.quantization}"
+    computing = ", ".join(part for part in (engine.device, engine.dtype, quantization, engine.path) if part)
     yield _row(
         "engine",
         f"{engine.state} for {_age(status, engine.since)}{_progress(engine)}: {_span(engine)}"
-        + (f" ({place})" if place else ""),
+        + (f" ({computing})" if computing else ""),
     )
     if engine.peer_id is not None:
         yield _row("", f"peer {engine.peer_id}")

@@ -104,6 +104,10 @@ class EngineStatus:
         span_start: first block.
         span_end: block after the last.
         total_blocks: blocks of the model.
+        device: as torch names it.
+        dtype: of the computation.
+        quantization: of the weights, `none`, `int8` or `nf4`.
+        path: who computes short steps: `kernel-avx512`, `kernel-avx2`, `eager` or `petals`.
         incarnation: identifier of this life.
         pid: the engine's main process.
         restarts: how often it was started again since the daemon started, as told to or not.
@@ -126,6 +130,8 @@ class EngineStatus:
     addresses: tuple[str, ...] = ()
     device: str | None = None
     dtype: str | None = None
+    quantization: str | None = None
+    path: str | None = None
     handlers: int | None = None
     incarnation: str | None = None
     pid: int | None = None

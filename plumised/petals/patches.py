@@ -25,7 +25,6 @@ from petals.server.throughput import get_server_throughput
 
 from plumised.petals.counting import counting_handler
 from plumised.petals.fast.caching import AttentionCache
-from plumised.petals.fast.kernel import load_kernel
 from plumised.petals.fast.pools import StepPool
 from plumised.petals.fast.serving import FastInferenceStep, fast_backend
 from plumised.petals.guard.backlog import followed
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 
     from plumised.ipc.job import EngineJob
     from plumised.petals.counting import ActiveRequests
+    from plumised.petals.fast.kernel import Kernel
     from plumised.petals.progress_counter import RuntimeProgress
     from plumised.petals.reporting import StateReporter
 
@@ -275,12 +275,12 @@ def apply_patches(
     active: ActiveRequests,
     *,
     threads: int,
+    kernel: Kernel | None,
     container: type[ModuleContainer],
     dht: type[DHT],
     states: StateReporter,
 ) -> None:
     """Put every replacement of `PATCHES` in its place. Once per process."""
-    kernel = load_kernel(threads) if job.fast_path else None
     replacements: dict[str, Any] = {
         "petals.server.server.TransformerConnectionHandler": guarded(counting_handler(job, active, progress, threads)),
         "petals.server.server.TransformerBackend": progress_backend(

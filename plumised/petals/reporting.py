@@ -32,9 +32,18 @@ class StateReporter:
         """The model is known, the swarm is being joined."""
         self._change(replace(self._state, phase=Phase.JOINING, total_blocks=total_blocks))
 
-    def joined(self, peer_id: str, addresses: Sequence[str], dtype: str, device: str) -> None:
+    def joined(self, peer_id: str, addresses: Sequence[str], *, dtype: str, quantization: str, device: str) -> None:
         """The swarm knows this peer."""
-        self._change(replace(self._state, peer_id=peer_id, addresses=tuple(addresses), dtype=dtype, device=device))
+        self._change(
+            replace(
+                self._state,
+                peer_id=peer_id,
+                addresses=tuple(addresses),
+                dtype=dtype,
+                quantization=quantization,
+                device=device,
+            )
+        )
 
     def loading(self, start: int, end: int) -> None:
         """The blocks of the span are being loaded, none is there yet."""
@@ -45,9 +54,9 @@ class StateReporter:
         if self._state.phase is Phase.LOADING and self._state.block is not None:
             self._change(replace(self._state, block=self._state.block + 1))
 
-    def online(self) -> None:
-        """Requests are served."""
-        self._change(replace(self._state, phase=Phase.ONLINE, block=None, blocks=None))
+    def online(self, path: str) -> None:
+        """Requests are served; `path` computes short steps."""
+        self._change(replace(self._state, phase=Phase.ONLINE, block=None, blocks=None, path=path))
 
     def not_serving(self) -> None:
         """The blocks are taken down. Unless the engine is being stopped, others will be loaded."""

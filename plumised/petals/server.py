@@ -14,6 +14,8 @@ from petals.constants import PUBLIC_INITIAL_PEERS
 from petals.server import server as petals_server
 from petals.server.server import ModuleContainer, Server
 
+from plumised.petals.fast.kernel import load_kernel
+from plumised.petals.fast.serving import shortest_path
 from plumised.petals.guard.quiet import keep_quiet
 from plumised.petals.hardware import Hardware, blocks_that_fit, choose_hardware
 from plumised.petals.lifeline import die_with_parent, name_process
@@ -60,6 +62,7 @@ class Engine:
         self._server: Server | None = None
         self._container: ModuleContainer | None = None
         threads = runtime_threads(job)
+        self._kernel = load_kernel(threads) if job.fast_path else None
         single_thread()
         # Before anything is forked that strangers can make write to the log.
         keep_quiet()
@@ -68,6 +71,7 @@ class Engine:
             progress,
             self._active,
             threads=threads,
+            kernel=self._kernel,
             container=self._container_class(),
             dht=_linked_dht(),
             states=states,
@@ -97,8 +101,9 @@ class Engine:
             self._states.joined(
                 server.dht.peer_id.to_base58(),
                 [str(address) for address in server.dht.get_visible_maddrs()],
-                str(server.torch_dtype).removeprefix("torch."),
-                str(server.device),
+                dtype=str(server.torch_dtype).removeprefix("torch."),
+                quantization=server.server_info.quant_type,
+                device=str(server.device),
             )
             server.run()
         finally:
@@ -141,7 +146,7 @@ class Engine:
                 engine._container = container
                 engine._pulse.watch_container(container)
                 engine._stopper.serving(engine._drain)
-                engine._states.online()
+                engine._states.online(shortest_path(container.module_backends.values(), engine._kernel))
                 return container
 
             def shutdown(self) -> None:

@@ -34,7 +34,7 @@ class Container: pass
 class Dht: pass
 patches.apply_patches(
     job, RuntimeProgress(), multiprocessing.Array("i", 2, lock=False),
-    threads=2, container=Container, dht=Dht, states=StateReporter(lambda state: None),
+    threads=2, kernel=None, container=Container, dht=Dht, states=StateReporter(lambda state: None),
 )
 replaced = {patch.target: attribute(patch) is not before[patch.target] for patch in patches.PATCHES}
 from hivemind.p2p import P2P

@@ -53,7 +53,7 @@ def test_it_counts_the_blocks_as_they_are_loaded(served: EngineProcess) -> None:
 def test_it_says_who_it_is_and_what_it_serves(served: EngineProcess) -> None:
     state = served.online()
     assert (state.start, state.end, state.total_blocks) == (0, BLOCKS, BLOCKS)
-    assert (state.dtype, state.device) == ("float32", "cpu")
+    assert (state.dtype, state.quantization, state.device) == ("float32", "none", "cpu")
     assert state.peer_id is not None
     (address,) = state.addresses
     assert address.startswith("/ip4/127.0.0.1/tcp/")

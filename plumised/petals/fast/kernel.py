@@ -71,8 +71,11 @@ class Kernel:
 
     Steps are computed one at a time; the team starts with the first, in the process that asks for it.
 
+    Attributes:
+        capability: of the CPU that the library is for, as torch names it in small letters.
+
     Args:
-        path: of the library.
+        path: of the library, as `building.library` names it.
         threads: of the team, the caller's among them.
 
     Raises:
@@ -80,6 +83,7 @@ class Kernel:
     """
 
     def __init__(self, path: Path, threads: int) -> None:
+        self.capability = path.stem.rpartition("-")[2]
         functions = ctypes.CDLL(str(path))
         functions.plumised_team_new.restype = ctypes.c_void_p
         functions.plumised_team_new.argtypes = [ctypes.c_int32]

@@ -20,7 +20,7 @@ from plumised.petals.fast.parts import whole
 from plumised.petals.fast.quantizing import Kind, quantize, quantizes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from petals.data_structures import InferenceMetadata
 
@@ -97,6 +97,18 @@ def fast_backend(quantization: str, *, native: bool) -> type[FusedBackend]:
     if quantization != "none":
         return type("QuantizedBackend", (QuantizedBackend,), {"kind": Kind(quantization)})
     return NarrowBackend if native else FusedBackend
+
+
+def shortest_path(backends: Iterable[TransformerBackend], kernel: Kernel | None) -> str:
+    """Who computes a plain step of one token through all of the backends, as `ipc.messages.State.path` has it.
+
+    Args:
+        backends: of the span.
+        kernel: if there is one, and the fast path is on.
+    """
+    if not all(isinstance(backend, FusedBackend) and backend.fused is not None for backend in backends):
+        return Path.PETALS.value
+    return Path.EAGER.value if kernel is None else f"{Path.KERNEL.value}-{kernel.capability}"
 
 
 class FastInferenceStep(_MergedInferenceStep):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STEPS = (5, 1, 1, 70, 1)
 BATCH = 2
+KERNEL = f"kernel-{torch.backends.cpu.get_cpu_capability().lower()}"
 
 
 @pytest.fixture(params=["bloom", "llama"])
@@ -56,6 +57,7 @@ def test_a_session_gives_what_the_model_s_blocks_give(engine: EngineProcess, mod
     # is off by 1.7e-4 there, by 1.4e-4 on Petals' own path.
     torch.testing.assert_close(received, states, rtol=1e-4, atol=6e-5 * float(states.abs().max()))
     assert _has_kernel(engine) == engine.job.fast_path
+    assert engine.online().path == (KERNEL if engine.job.fast_path else "petals")
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -68,6 +70,7 @@ def test_a_quantized_session_gives_what_the_quantized_blocks_give(model: Path, t
                 client.step("session", batch=BATCH, length=length, keep=keep)
             client.close("session")
         assert _announced(engine.online().addresses) == {kind.value}
+        assert engine.online().quantization == kind.value
     states = torch.cat([_states(keep.sent) for keep in kept], dim=1)
     received = torch.cat([_states(keep.received) for keep in kept], dim=1)
     with torch.inference_mode():

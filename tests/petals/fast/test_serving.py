@@ -18,7 +18,7 @@ from petals.utils.convert_block import QuantType, convert_block
 
 from plumised.petals.fast import eager
 from plumised.petals.fast.kernel import load_kernel
-from plumised.petals.fast.serving import FastInferenceStep, FusedBackend, NarrowBackend
+from plumised.petals.fast.serving import FastInferenceStep, FusedBackend, NarrowBackend, shortest_path
 from plumised.petals.progress_counter import RuntimeProgress
 from tests.petals.fast.random_blocks import Shape, config_of, empty_cache, make_block, shapes
 
@@ -208,6 +208,17 @@ def test_however_many_spans_peers_ask_for_few_are_kept(libraries: Path) -> None:
         infos = tuple(InferenceMetadata("test.0", 0, (0, 1), None) for _ in range(length))
         step(torch.zeros(1, 1, 32), NO_ORDER, infos, *[None] * length)
     assert len(step._spans) < 50
+
+
+def test_a_span_takes_the_shortest_path_that_covers_all_of_its_blocks(kernel: Any) -> None:
+    backends = list(backends_of(FusedBackend, LLAMA).values())
+
+    whole = shortest_path(backends, kernel)
+    backends[1].fused = None
+    holed = shortest_path(backends, kernel)
+
+    assert whole == ("eager" if kernel is None else f"kernel-{torch.backends.cpu.get_cpu_capability().lower()}")
+    assert holed == "petals"
 
 
 def test_a_block_that_is_not_covered_takes_petals_path(kernel: Any) -> None:

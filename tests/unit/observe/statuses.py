@@ -41,6 +41,8 @@ HEALTHY = Status(
         peer_id="12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
         device="cpu",
         dtype="float32",
+        quantization="int8",
+        path="kernel-avx2",
         pid=4712,
         sandbox=SandboxStatus(
             "auto",

@@ -48,7 +48,8 @@ def test_a_problem_in_json_has_all_its_parts() -> None:
 def test_the_text_of_a_healthy_node() -> None:
     assert to_text(HEALTHY) == (
         "node     alpha, plumised 0.1.0, up 2 h\n"
-        "engine   serving for 60 min: blocks 0:12 of 24 of bigscience/bloom-560m (cpu, float32)\n"
+        "engine   serving for 60 min: blocks 0:12 of 24 of bigscience/bloom-560m "
+        "(cpu, float32, weights int8, kernel-avx2)\n"
         "         peer 12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA\n"
         "         sandbox files (Landlock ABI 6), signals (Landlock ABI 6), system-calls (seccomp), "
         "no-new-privileges (prctl)\n"
@@ -125,7 +126,7 @@ def test_one_line_says_what_matters_most() -> None:
     st.sampled_from(
         [
             HEALTHY,
-            statuses.engine(span_start=None, peer_id=None, device=None, dtype=None),
+            statuses.engine(span_start=None, peer_id=None, device=None, dtype=None, path=None),
             statuses.engine(state=EngineState.STARTING, phase="joining"),
             statuses.engine(state=EngineState.BACKOFF, failure=TROUBLE, restarts=3),
             statuses.oracle(dialect=None, last_accepted_at=None),
