@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 USER: Final = "plumise"
 NEXT_VERSION: Final = "/srv/next"
 """Where the nodes have a newer plumise-node."""
+STANDARD_STREAMS: Final = 3
+"""A limit of descriptors below what a daemon has, so that whatever it closes meanwhile it can open none."""
 
 
 def restart_with_clock(offset: str) -> Deed:
@@ -91,9 +93,7 @@ def give_memory_back(stage: Stage) -> None:
 
 
 def use_up_descriptors(stage: Stage) -> None:
-    host, unit = stage.victim.host, stage.victim.node.unit
-    used = host.run(f"ls /proc/{host.main_pid(unit)}/fd | wc -l").stdout.strip()
-    _limit_descriptors(stage, used)
+    _limit_descriptors(stage, STANDARD_STREAMS)
 
 
 def give_descriptors_back(stage: Stage) -> None:
@@ -102,7 +102,7 @@ def give_descriptors_back(stage: Stage) -> None:
     _limit_descriptors(stage, most)
 
 
-def _limit_descriptors(stage: Stage, limit: str) -> None:
+def _limit_descriptors(stage: Stage, limit: int | str) -> None:
     pid = stage.victim.host.main_pid(stage.victim.node.unit)
     # Who owns a process may do so without a capability, which containers seldom have.
     stage.victim.host.run(f"prlimit --pid {pid} --nofile={limit}:", user=USER)
