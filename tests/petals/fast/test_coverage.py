@@ -9,14 +9,14 @@ import pytest
 from plumised.petals.fast.coverage import (
     KERNEL_ROWS,
     LARGEST_FOR_KERNEL,
-    LONGEST_IN_HALF,
+    LARGEST_IN_HALF,
     Path,
     Request,
     choose,
     covers,
 )
 
-COLUMNS = 4096
+COLUMNS, NARROW = 4096, 512
 PLAIN = Request(
     batch=1,
     rows=1,
@@ -51,13 +51,15 @@ def test_petals_computes_what_is_not_covered(request_: Request) -> None:
 def test_the_kernel_computes_short_steps() -> None:
     assert choose(PLAIN) is Path.KERNEL
     assert choose(replace(PLAIN, rows=LARGEST_FOR_KERNEL // COLUMNS)) is Path.KERNEL
-    assert choose(replace(HALF, rows=LONGEST_IN_HALF)) is Path.KERNEL
+    assert choose(replace(HALF, rows=LARGEST_IN_HALF // NARROW, columns=NARROW)) is Path.KERNEL
+    assert choose(replace(HALF, rows=KERNEL_ROWS, columns=LARGEST_FOR_KERNEL)) is Path.KERNEL
     assert choose(replace(PLAIN, batch=KERNEL_ROWS, rows=KERNEL_ROWS)) is Path.KERNEL
 
 
 def test_torch_computes_long_and_broad_steps() -> None:
     assert choose(replace(PLAIN, rows=LARGEST_FOR_KERNEL // COLUMNS + 1)) is Path.EAGER
-    assert choose(replace(HALF, rows=LONGEST_IN_HALF + 1)) is Path.EAGER
+    assert choose(replace(HALF, rows=LARGEST_IN_HALF // NARROW + 1, columns=NARROW)) is Path.EAGER
+    assert choose(replace(HALF, rows=KERNEL_ROWS + 1)) is Path.EAGER
     assert choose(replace(PLAIN, batch=KERNEL_ROWS + 1, rows=KERNEL_ROWS + 1)) is Path.EAGER
 
 
