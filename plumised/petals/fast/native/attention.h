@@ -36,57 +36,32 @@ void rotate(const float *from, const float *cos, const float *sin, int dim, floa
   }
 }
 
-// scores[g][t] = queries[g] . keys[:, t] for positions t < total; may fill more, up to the capacity.
+// to[g][x] = sum over k < count of factors[g][k] * rows[k][x] for x < columns; may fill more, up to the width of a row.
+// So queries times keys give scores, and these times values the result: keys lie by dimension, values by position.
 template <int Count, typename T>
-void score(const float *queries, int dim, const T *keys, int capacity, int total, float *scores, int stride) {
+void combine(const float *factors, int factors_stride, const T *rows, int width, int count, float *to, int stride,
+             int columns) {
   constexpr int kTile = 2 * kLanes;
-  int t = 0;
-  for (; t < total && t + kTile <= capacity; t += kTile) {
+  int x = 0;
+  for (; x < columns && x + kTile <= width; x += kTile) {
     Floats sums[Count][2] = {};
-    for (int i = 0; i < dim; i++) {
-      const Floats first = load(keys + size_t(i) * capacity + t);
-      const Floats second = load(keys + size_t(i) * capacity + t + kLanes);
+    for (int k = 0; k < count; k++) {
+      const Floats first = load(rows + size_t(k) * width + x), second = load(rows + size_t(k) * width + x + kLanes);
       for (int g = 0; g < Count; g++) {
-        sums[g][0] += queries[g * dim + i] * first;
-        sums[g][1] += queries[g * dim + i] * second;
+        sums[g][0] += factors[g * factors_stride + k] * first;
+        sums[g][1] += factors[g * factors_stride + k] * second;
       }
     }
     for (int g = 0; g < Count; g++) {
-      store(scores + g * stride + t, sums[g][0]);
-      store(scores + g * stride + t + kLanes, sums[g][1]);
+      store(to + g * stride + x, sums[g][0]);
+      store(to + g * stride + x + kLanes, sums[g][1]);
     }
   }
-  for (; t < total; t++)
+  for (; x < columns; x++)
     for (int g = 0; g < Count; g++) {
-      float total_score = 0;
-      for (int i = 0; i < dim; i++) total_score += queries[g * dim + i] * widen(keys[size_t(i) * capacity + t]);
-      scores[g * stride + t] = total_score;
-    }
-}
-
-// mixed[g] = sum over t of weights[g][t] * values[t].
-template <int Count, typename T>
-void mix(const float *weights, int stride, const T *values, int dim, int total, float *mixed) {
-  int i = 0;
-  for (; i + 2 * kLanes <= dim; i += 2 * kLanes) {
-    Floats sums[Count][2] = {};
-    for (int t = 0; t < total; t++) {
-      const Floats first = load(values + size_t(t) * dim + i), second = load(values + size_t(t) * dim + i + kLanes);
-      for (int g = 0; g < Count; g++) {
-        sums[g][0] += weights[g * stride + t] * first;
-        sums[g][1] += weights[g * stride + t] * second;
-      }
-    }
-    for (int g = 0; g < Count; g++) {
-      store(mixed + g * dim + i, sums[g][0]);
-      store(mixed + g * dim + i + kLanes, sums[g][1]);
-    }
-  }
-  for (; i < dim; i++)
-    for (int g = 0; g < Count; g++) {
-      float total_value = 0;
-      for (int t = 0; t < total; t++) total_value += weights[g * stride + t] * widen(values[size_t(t) * dim + i]);
-      mixed[g * dim + i] = total_value;
+      float total = 0;
+      for (int k = 0; k < count; k++) total += factors[g * factors_stride + k] * widen(rows[size_t(k) * width + x]);
+      to[g * stride + x] = total;
     }
 }
 

@@ -343,18 +343,17 @@ class Team {
                    const float *slopes, float *mixed) {
     const int dim = step_.shape->head_dim;
     float *scores = own.scores.data();
-    using Score = void (*)(const float *, int, const T *, int, int, float *, int);
-    using Mix = void (*)(const float *, int, const T *, int, int, float *);
-    static constexpr Score score_by[kQueries] = {score<1, T>, score<2, T>, score<3, T>, score<4, T>};
-    static constexpr Mix mix_by[kQueries] = {mix<1, T>, mix<2, T>, mix<3, T>, mix<4, T>};
-    score_by[count - 1](queries, dim, keys, capacity, total, scores, stride_);
+    using Combine = void (*)(const float *, int, const T *, int, int, float *, int, int);
+    static constexpr Combine by_count[kQueries] = {combine<1, T>, combine<2, T>, combine<3, T>, combine<4, T>};
+    const Combine combine_all = by_count[count - 1];
+    combine_all(queries, dim, keys, capacity, dim, scores, stride_, total);
     for (int g = 0; g < count; g++) {
       float *row = scores + size_t(g) * stride_;
       if (slopes)
         for (int t = 0; t < total; t++) row[t] += slopes[g] * float(t);
       softmax(row, total, round_up(total, kLanes));
     }
-    mix_by[count - 1](scores, stride_, values, dim, total, mixed);
+    combine_all(scores, stride_, values, dim, total, mixed, dim, dim);
   }
 
   std::vector<Own> own_;
