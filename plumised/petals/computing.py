@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from plumised.petals.fast.caching import AttentionCache
 from plumised.petals.fast.pools import StepPool
-from plumised.petals.fast.serving import FusedBackend
+from plumised.petals.fast.serving import all_fused
 from plumised.petals.fast.worker import Worker
 
 if TYPE_CHECKING:
@@ -56,12 +56,10 @@ class ComputingConnectionHandler(TransformerConnectionHandler):
 
     @property
     def _covered(self) -> bool:
-        return all(
-            isinstance(backend, FusedBackend)
-            and backend.fused is not None
-            and isinstance(backend.inference_pool, StepPool)
-            and isinstance(backend.memory_cache, AttentionCache)
-            for backend in self.module_backends.values()
+        backends = self.module_backends.values()
+        return all_fused(backends) and all(
+            isinstance(backend.inference_pool, StepPool) and isinstance(backend.memory_cache, AttentionCache)
+            for backend in backends
         )
 
     @override

@@ -99,6 +99,11 @@ def fast_backend(quantization: str, *, native: bool) -> type[FusedBackend]:
     return NarrowBackend if native else FusedBackend
 
 
+def all_fused(backends: Iterable[TransformerBackend]) -> bool:
+    """Whether the fast path covers the block of every one of them."""
+    return all(isinstance(backend, FusedBackend) and backend.fused is not None for backend in backends)
+
+
 def shortest_path(backends: Iterable[TransformerBackend], kernel: Kernel | None) -> str:
     """Who computes a plain step of one token through all of the backends, as `ipc.messages.State.path` has it.
 
@@ -106,7 +111,7 @@ def shortest_path(backends: Iterable[TransformerBackend], kernel: Kernel | None)
         backends: of the span.
         kernel: if there is one, and the fast path is on.
     """
-    if not all(isinstance(backend, FusedBackend) and backend.fused is not None for backend in backends):
+    if not all_fused(backends):
         return Path.PETALS.value
     return Path.EAGER.value if kernel is None else f"{Path.KERNEL.value}-{kernel.capability}"
 
